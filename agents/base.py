@@ -1,0 +1,119 @@
+"""Agent: what every meta-learner is, and the settings all of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from fewshot_env.episode import Episode, Split, TaskSpec
+
+
+class AgentConfig(BaseModel):
+    """Settings of an agent. Subclasses add theirs; every default lives once and has its sentence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    meta_batch: int = Field(1, ge=1, description="tasks per outer step; their losses are summed (Algorithm 1, line 11)")
+    outer_lr: float = Field(0.001, gt=0, description="learning rate of Adam on the meta-parameters")
+    outer_clip_norm: float | None = Field(None, gt=0, description="bound on the norm of the whole meta-gradient")
+    minibatch: int = Field(0, ge=0, description="0: trained on episodes; m > 0: pre-trained on minibatches of m items")
+
+    @classmethod
+    def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
+        """The paper's settings for such tasks, where they differ from the field defaults."""
+        return {}
+
+
+class Agent(nn.Module, ABC):
+    """A meta-learner: `adapt` on the support, `predict` on the query, learn with `meta_update`.
+
+    In train mode (`agent.train()`) predictions carry their graph, which `meta_update` uses; in eval mode
+    no graph is kept. Subclasses define `adapt` and `predict`; `meta_update` suits any whose predictions
+    are differentiable in their parameters.
+    """
+
+    Config: ClassVar[type[AgentConfig]] = AgentConfig
+    learns: ClassVar[bool] = True
+    """False for an agent without meta-training, which `fsl run` then skips."""
+
+    def __init__(self, spec: TaskSpec, config: AgentConfig) -> None:
+        super().__init__()
+        self.spec = spec
+        self.config = config
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    @abstractmethod
+    def adapt(self, support: Split) -> Any:
+        """Learn from the support of B tasks; pure: it never changes the agent.
+
+        support: x [B, S, *in_shape], y [B, S] or [B, S, 1]. S = 0 gives the prior. What is returned is
+        the agent's own affair; `predict` takes it.
+        """
+
+    @abstractmethod
+    def predict(self, adapted: Any, query_x: Tensor) -> Tensor:
+        """Answer query items [B, Q, *in_shape]: logits [B, Q, n_way] or values [B, Q, 1]."""
+
+    def meta_update(self, predictions: Tensor, query_y: Tensor) -> dict[str, float]:
+        """One outer step on marked predictions: sum of task losses, backward, clip, Adam (Algorithm 1, line 11).
+
+        Returns "loss" and "score" (means over tasks) and "grad_norm" (before clipping). A step whose loss
+        or gradient is not finite changes nothing and is reported as "skipped" = 1.
+        """
+        losses = self.spec.loss(predictions, query_y)
+        row = {
+            "loss": float(losses.detach().mean()),
+            "score": float(self.spec.score(predictions.detach(), query_y).mean()),
+        }
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        parameters = [p for p in self.parameters() if p.grad is not None]
+        grad_norm = nn.utils.clip_grad_norm_(parameters, self.config.outer_clip_norm or float("inf"))
+        row["grad_norm"] = float(grad_norm)
+        row["skipped"] = float(not np.isfinite(row["loss"] + row["grad_norm"]))
+        if not row["skipped"]:
+            self.optimizer.step()
+        return row
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam over all parameters, made when first needed."""
+        if self._optimizer is None:
+            self._optimizer = torch.optim.Adam(self.parameters(), lr=self.config.outer_lr, fused=True)
+        return self._optimizer
+
+    def act(self, obs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Answer one observation of the plain environment: labels [Q] or values [Q, 1].
+
+        The agent is used in eval mode, whatever its mode, and left as it was.
+        """
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        task = Episode.from_obs({name: torch.as_tensor(value).unsqueeze(0) for name, value in obs.items()})
+        mode = self.training
+        self.eval()
+        with torch.no_grad():
+            predictions = self.predict(self.adapt(task.support.to(device)), task.query.to(device).x)[0].cpu()
+        self.train(mode)
+        answers = predictions.argmax(-1) if self.spec.kind == "classification" else predictions
+        return np.asarray(answers.numpy())
+
+    def inspect(self, adapted: Any) -> dict[str, float]:
+        """Numbers about an adaptation worth logging, for example {"loss/0": ..} by inner step."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """Everything a resumed run needs: tensors and plain types only."""
+        return {"weights": self.state_dict(), "optimizer": self.optimizer.state_dict() if self.learns else None}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave; raises RuntimeError or KeyError where it belongs to another agent."""
+        self.load_state_dict(state["weights"])
+        if self.learns and state["optimizer"] is not None:
+            self.optimizer.load_state_dict(state["optimizer"])

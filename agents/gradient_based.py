@@ -1,0 +1,77 @@
+"""GradientBased: a learned prior adapted by an update rule (Algorithm 1). MAML, TURTLE and the LSTM are this."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from agents.base import AgentConfig
+from agents.inner_loop import UpdateRule, inner_loop
+from agents.nets import LinearHead, Net
+from agents.neural import Adapted, NeuralAgent, NeuralConfig
+from agents.objective import support_objective
+from fewshot_env.episode import Split, TaskSpec
+
+
+class GradientBasedConfig(NeuralConfig):
+    """Settings of the inner loop."""
+
+    inner_steps: int = Field(5, ge=1, description="T, updates per task in meta-training")
+    eval_steps: int | None = Field(None, ge=0, description="updates per task in validation and test; default inner_steps")
+    first_order: bool = Field(False, description="gradients inside the update are constants")
+    clip: float | None = Field(
+        None,
+        gt=0,
+        description="bound on each element of the inner gradients, and of each task's gradient of the prior, where T > 1",
+    )
+
+    @property
+    def steps_at_eval(self) -> int:
+        """Updates per task in validation and test."""
+        return self.inner_steps if self.eval_steps is None else self.eval_steps
+
+
+class GradientBased(NeuralAgent):
+    """Base learner f_theta whose prior theta is meta-learned together with the rule's own parameters."""
+
+    Config: ClassVar[type[AgentConfig]] = GradientBasedConfig
+    config: GradientBasedConfig
+
+    def __init__(self, spec: TaskSpec, config: GradientBasedConfig) -> None:
+        super().__init__(spec, config)
+        self.net = Net(self.body, LinearHead(self.body.n_features, spec.n_outputs))
+        self.prior = nn.Parameter(self.net.init())
+        self.rule = self.make_rule(self.net)
+
+    @abstractmethod
+    def make_rule(self, net: Net) -> UpdateRule:
+        """The method's update rule for weights of `net`; an nn.Module where it has parameters."""
+
+    def adapt(self, support: Split) -> Adapted:
+        """Fast weights after T updates from the prior (line 6 to 9); the prior itself where S = 0."""
+        config, tasks = self.config, support.x.shape[0]
+        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
+            params = self.prior.expand(tasks, -1).contiguous()
+            clip = config.clip if config.inner_steps > 1 else None
+            if clip is not None and params.requires_grad:
+                params = params.view_as(params)  # not the prior itself: the hook sees each task's gradient
+                params.register_hook(lambda g: g.clamp(-clip, clip))
+            steps = config.inner_steps if self.training else config.steps_at_eval
+            adapted, losses = inner_loop(
+                params,
+                self.rule,
+                support_objective(self.net, self.spec, support, self.stats_while_adapting(tasks)),
+                steps if support.x.shape[1] else 0,
+                config.first_order,
+                clip,
+            )
+            return Adapted(adapted, losses, self.stats_for_query(self.net, adapted, support))
+
+    def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
+        """Predictions [B, Q, N] with the fast weights."""
+        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
+            return self.predict_with(self.net, adapted, query_x)

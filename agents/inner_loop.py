@@ -1,0 +1,47 @@
+"""Algorithm 1, lines 6 to 9: adapt the weights of B tasks for T steps with a given update rule."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from agents.gradient import inner_gradient
+from agents.objective import Objective
+
+
+class UpdateRule(Protocol):
+    """One inner step. State is passed, not kept; all tensors have one row per task."""
+
+    def init(self, params: Tensor) -> Any:
+        """The rule's state before the first step, for weights [B, P]."""
+        ...
+
+    def __call__(self, params: Tensor, grads: Tensor, loss: Tensor, step: int, state: Any) -> tuple[Tensor, Any]:
+        """New weights [B, P] and state from weights and gradients [B, P], losses [B] and the step number."""
+        ...
+
+
+def inner_loop(
+    params: Tensor,
+    rule: UpdateRule,
+    objective: Objective,
+    steps: int,
+    first_order: bool,
+    clip: float | None,
+) -> tuple[Tensor, Tensor]:
+    """Run `steps` updates from weights [B, P]; returns weights [B, P] and the loss before each step [B, T].
+
+    first_order: the gradients that the rule sees are constants. clip: bound on each gradient element.
+    Where no graph is being recorded (eval mode), none is kept.
+    """
+    state = rule.init(params)
+    losses = []
+    for step in range(steps):
+        grads, loss = inner_gradient(params, objective, first_order)
+        if clip is not None:
+            grads = grads.clamp(-clip, clip)
+        params, state = rule(params, grads, loss, step, state)
+        losses.append(loss)
+    return params, torch.stack(losses, 1) if losses else params.new_zeros(params.shape[0], 0)

@@ -1,0 +1,56 @@
+"""MAML (Finn et al. 2017; paper, Sect. 3.2): gradient descent from a learned prior.
+
+    theta^(t+1) = theta^(t) - inner_lr * grad L_support(theta^(t))                                    (Eq. 1)
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from agents.base import AgentConfig
+from agents.gradient_based import GradientBased, GradientBasedConfig
+from agents.inner_loop import UpdateRule
+from agents.nets import Net
+from fewshot_env.episode import TaskSpec
+
+
+class MAMLConfig(GradientBasedConfig):
+    """Settings of MAML; with first_order it is FO-MAML."""
+
+    inner_lr: float = Field(0.01, gt=0, description="alpha, learning rate of the inner loop")
+    clip: float | None = Field(10.0, gt=0, description=GradientBasedConfig.model_fields["clip"].description)
+
+    @classmethod
+    def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
+        """Sine: T = 1, one task per step. Images: T = 5, 10 at the test, 4 tasks (1-shot) or 2 (5-shot)."""
+        if spec.kind == "regression":
+            return {"inner_steps": 1, "meta_batch": 1}
+        return {"inner_steps": 5, "eval_steps": 10, "meta_batch": 4 if n_shot < 5 else 2}
+
+
+class GradientDescent:
+    """theta - lr * gradient; stateless."""
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
+
+    def init(self, params: Tensor) -> None:
+        """No state."""
+
+    def __call__(self, params: Tensor, grads: Tensor, loss: Tensor, step: int, state: None) -> tuple[Tensor, None]:
+        """Eq. 1 for weights and gradients [B, P]."""
+        return params - self.lr * grads, None
+
+
+class MAML(GradientBased):
+    """MAML, second- or first-order."""
+
+    Config: ClassVar[type[AgentConfig]] = MAMLConfig
+    config: MAMLConfig
+
+    def make_rule(self, net: Net) -> UpdateRule:
+        """Gradient descent."""
+        return GradientDescent(self.config.inner_lr)

@@ -1,0 +1,84 @@
+"""NeuralAgent: an agent around a base learner, and what batch normalisation does at the query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from agents.base import Agent, AgentConfig
+from agents.nets import Body, Net, make_body
+from fewshot_env.episode import Split, TaskSpec
+
+
+class NeuralConfig(AgentConfig):
+    """Settings of the base learner."""
+
+    hidden: tuple[int, ...] = Field((40, 40), min_length=1, description="ReLU layers of the MLP (vector inputs)")
+    filters: int = Field(64, ge=1, description="filters per convolution of Conv4 (image inputs)")
+    padding: int = Field(0, ge=0, le=1, description="padding of Conv4's convolutions: 0 published (576 features), 1 Snell/Chen (1600)")
+    bn: Literal["transductive", "support", "running"] = Field(
+        "transductive",
+        description="statistics that batch normalisation uses for the query: those of the whole query (the paper's code), "
+        "of the task's support, or running ones from meta-training (worth about 3 points: never compare across modes)",
+    )
+    bn_momentum: float = Field(0.1, gt=0, le=1, description="share of the newest batch in running statistics (published: 1)")
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Fast weights [B, P], support losses on the way [B, T], statistics for the query [B, M] or None."""
+
+    params: Tensor
+    losses: Tensor
+    stats: Tensor | None
+
+
+class NeuralAgent(Agent):
+    """Holds the body of the base learner and its running statistics, and predicts with fast weights."""
+
+    Config: ClassVar[type[AgentConfig]] = NeuralConfig
+    config: NeuralConfig
+
+    def __init__(self, spec: TaskSpec, config: NeuralConfig) -> None:
+        super().__init__(spec, config)
+        self.body: Body = make_body(spec.in_shape, config.hidden, config.filters, config.padding)
+        self.register_buffer("running", self.body.initial_stats())
+        self._seen: Tensor | None = None
+
+    running: Tensor
+
+    def predict_with(self, net: Net, adapted: Adapted, query_x: Tensor) -> Tensor:
+        """Predictions of `net` with fast weights, normalised as `config.bn` says."""
+        if self.training and self.config.bn == "running" and net.n_stats:
+            predictions, seen = net.with_statistics(adapted.params, query_x)
+            self._seen = seen.detach().mean(0)
+            return predictions
+        return net(adapted.params, query_x, adapted.stats)
+
+    def stats_while_adapting(self, tasks: int) -> Tensor | None:
+        """Statistics [B, M] for the support: running ones in eval mode if so configured, else None (its own)."""
+        if self.config.bn == "running" and not self.training and self.body.n_stats:
+            return self.running.expand(tasks, -1)
+        return None
+
+    def stats_for_query(self, net: Net, params: Tensor, support: Split) -> Tensor | None:
+        """Statistics [B, M] for the query; None: those of the query itself (also where the support is empty)."""
+        if self.config.bn == "support" and support.x.shape[1] and net.n_stats:
+            return net.with_statistics(params, support.x)[1]
+        return self.stats_while_adapting(len(params))
+
+    def meta_update(self, predictions: Tensor, query_y: Tensor) -> dict[str, float]:
+        """One outer step; the statistics of the predicted query enter the running ones."""
+        row = super().meta_update(predictions, query_y)
+        if self._seen is not None and not row["skipped"]:
+            self.running.lerp_(self._seen, self.config.bn_momentum)
+        self._seen = None
+        return row
+
+    def inspect(self, adapted: Adapted) -> dict[str, float]:
+        """Mean support loss before each inner step: "loss_0", "loss_1", ..."""
+        return {f"loss_{t}": float(v) for t, v in enumerate(adapted.losses.mean(0))}

@@ -1,0 +1,150 @@
+"""TrainFromScratch, Finetuning and Baseline++ (Chen et al. 2019; paper, Sect. 5.3 and Appendix).
+
+Pre-training classifies minibatches over all base classes. A new task gets 100 Adam steps on minibatches
+of 4 support items; of the weights after 25, 50, 75 and 100 steps those with the lowest loss on the whole
+support are used. TrainFromScratch skips the pre-training and adapts all weights; the other two adapt a
+new head on frozen features. On regression tasks the head is kept from the pre-training.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from agents.base import AgentConfig
+from agents.nets import CosineHead, Head, LinearHead, Net
+from agents.neural import Adapted, NeuralAgent, NeuralConfig
+from fewshot_env.episode import Split, TaskSpec
+
+
+class TransferConfig(NeuralConfig):
+    """Settings of the transfer baselines."""
+
+    minibatch: int = Field(16, ge=1, description="items per pre-training step")
+    adapt_steps: int = Field(100, ge=1, description="Adam steps on a new task")
+    adapt_batch: int = Field(4, ge=1, description="support items per adaptation step, drawn with replacement")
+    adapt_lr: float = Field(0.001, gt=0, description="learning rate of Adam on a new task")
+    check_every: int = Field(25, ge=1, description="steps between looks at the whole support, for the best weights")
+
+
+class FrozenConfig(TransferConfig):
+    """Settings of the baselines with frozen features."""
+
+    bn: Literal["transductive", "support", "running"] = Field(
+        "running", description=NeuralConfig.model_fields["bn"].description
+    )
+
+
+class BaselinePlusConfig(FrozenConfig):
+    """Settings of Baseline++."""
+
+    scale: float = Field(2.0, gt=0, description="factor on the cosines (published: 2; Chen et al.: 2, or 10 above 200 classes)")
+    learn_gain: bool = Field(True, description="a learned factor per class (Chen et al., published); else a pure cosine")
+
+
+class Transfer(NeuralAgent):
+    """What the three have in common. `frozen`: adapt the head alone, on features that stay."""
+
+    Config: ClassVar[type[AgentConfig]] = TransferConfig
+    frozen: ClassVar[bool] = True
+    config: TransferConfig
+
+    def __init__(self, spec: TaskSpec, config: TransferConfig) -> None:
+        super().__init__(spec, config)
+        self.base_net = Net(self.body, self.make_head(self.body.n_features, spec.n_base_classes))
+        self.net = Net(self.body, self.make_head(self.body.n_features, spec.n_outputs))
+        self.weights = nn.Parameter(self.base_net.init())
+        self.register_buffer("adapt_seed", torch.randint(2**31, ()))  # draws of new heads and minibatches
+
+    adapt_seed: Tensor
+
+    def make_head(self, n_features: int, n_outputs: int) -> Head:
+        """The classifier or regressor on the features."""
+        return LinearHead(n_features, n_outputs)
+
+    def adapt(self, support: Split) -> Adapted:
+        """In train mode the pre-trained weights; in eval mode those adapted to the support (B tasks at once).
+
+        Every task meets the same new head and the same order of minibatches, drawn from the agent's own
+        seed: adaptation is a function of the support.
+        """
+        tasks, size = support.x.shape[:2]
+        if self.training:
+            return Adapted(self.weights.expand(tasks, -1), support.x.new_zeros(tasks, 0), None)
+        generator = torch.Generator().manual_seed(int(self.adapt_seed))
+        params = self._start(generator).expand(tasks, -1)
+        losses = params.new_zeros(tasks, 0)
+        if size:
+            order = torch.randint(size, (self.config.adapt_steps, self.config.adapt_batch), generator=generator)
+            with torch.enable_grad():
+                params, losses = self._fit(params, support, order.to(params.device))
+        with torch.no_grad():
+            return Adapted(params, losses, self.stats_for_query(self.net, params, support))
+
+    def _start(self, generator: torch.Generator) -> Tensor:
+        """Weights [P] of a new task: the pre-trained ones, with a new head for new classes."""
+        if self.spec.kind == "regression":
+            return self.weights.detach()
+        fresh = self.net.init(generator).to(self.weights)
+        return torch.cat([self.weights.detach()[: self.net.n_body], fresh[self.net.n_body :]])
+
+    def _fit(self, params: Tensor, support: Split, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Adam on minibatches `order` [steps, batch]; best weights [B, P] and support losses [B, checks].
+
+        Adam works element by element, so one optimizer over [B, P] is one of its own for each task.
+        """
+        net, stats, x, y = self.net, self.stats_while_adapting(len(params)), support.x, support.labels
+        if self.frozen:
+            with torch.no_grad():
+                x = net.features(params, x, stats)  # [B, S, F]
+            fixed, tuned = params[:, : net.n_body], params[:, net.n_body :].clone().requires_grad_()
+        else:
+            fixed, tuned = params[:, :0], params.clone().requires_grad_()
+
+        def loss(items: Tensor | slice) -> Tensor:
+            outputs = net.head(tuned, x[:, items]) if self.frozen else net(tuned, x[:, items], stats)
+            return self.spec.loss(outputs, y[:, items])
+
+        optimizer = torch.optim.Adam([tuned], lr=self.config.adapt_lr, fused=True)
+        best, losses = tuned.detach().clone(), []
+        for step, items in enumerate(order, 1):
+            (tuned.grad,) = torch.autograd.grad(loss(items).sum(), tuned)
+            optimizer.step()
+            if step % self.config.check_every == 0 or step == len(order):
+                with torch.no_grad():
+                    losses.append(loss(slice(None)))
+                    better = losses[-1] <= torch.stack(losses).amin(0)
+                    best = torch.where(better.unsqueeze(1), tuned, best)
+        return torch.cat([fixed, best], 1), torch.stack(losses, 1)
+
+    def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
+        """Logits over the base classes [B, Q, n_base] in train mode, over the task's ways [B, Q, N] in eval mode."""
+        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
+            return self.predict_with(self.base_net if self.training else self.net, adapted, query_x)
+
+
+class Finetuning(Transfer):
+    """Pre-trained features stay; a new linear head learns the task."""
+
+    Config: ClassVar[type[AgentConfig]] = FrozenConfig
+
+
+class BaselinePlus(Transfer):
+    """Finetuning with a cosine head."""
+
+    Config: ClassVar[type[AgentConfig]] = BaselinePlusConfig
+    config: BaselinePlusConfig
+
+    def make_head(self, n_features: int, n_outputs: int) -> Head:
+        """The cosine head."""
+        return CosineHead(n_features, n_outputs, self.config.scale, self.config.learn_gain)
+
+
+class TrainFromScratch(Transfer):
+    """No pre-training: every task starts from the run's one random initialisation and adapts all weights."""
+
+    learns: ClassVar[bool] = False
+    frozen: ClassVar[bool] = False

@@ -1,0 +1,119 @@
+"""TURTLE (paper, Sect. 4.3): a stateless feed-forward network proposes the update of every weight.
+
+    theta^(t+1) = theta^(t) + alpha * g_phi(I^(t))                                                    (Eq. 7)
+
+I^(t) [P, d] has one row per weight: its gradient, and by choice a moving average of its past
+gradients or updates (Eq. 6), the support loss, the step number. alpha holds one learned rate per weight.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from agents.base import AgentConfig
+from agents.gradient_based import GradientBased, GradientBasedConfig
+from agents.inner_loop import UpdateRule
+from agents.nets import Net
+from fewshot_env.episode import TaskSpec
+
+
+class TurtleConfig(GradientBasedConfig):
+    """Settings of TURTLE (paper, Appendix)."""
+
+    meta_batch: int = Field(2, ge=1, description="tasks per outer step; their losses are summed (Algorithm 1, line 11)")
+    clip: float | None = Field(10.0, gt=0, description=GradientBasedConfig.model_fields["clip"].description)
+    hidden_layers: int = Field(5, ge=0, description="ReLU layers of the meta-network (Fig. 3 varies 1 to 6)")
+    hidden_units: int = Field(20, ge=1, description="units per hidden layer of the meta-network")
+    history: Literal["none", "gradients", "updates"] = Field("gradients", description="moving average among the inputs (Eq. 6)")
+    beta: float = Field(0.9, ge=0, le=1, description="decay of the moving average")
+    time_input: bool = Field(True, description="the step number t among the inputs")
+    loss_input: bool = Field(False, description="the support loss among the inputs (a constant)")
+    learned_rates: bool = Field(True, description="one learned rate alpha per weight, U[0, 1) at first; else 1")
+    per_layer: bool = Field(False, description="one meta-network per layer of the base learner; else one for all")
+
+    @classmethod
+    def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
+        """Sine: T = 1. Images: T = 5."""
+        return {"inner_steps": 1 if spec.kind == "regression" else 5}
+
+
+class TurtleState(NamedTuple):
+    """Moving average [B, P] and the previous update [B, P]; None before the first step."""
+
+    average: Tensor | None
+    update: Tensor | None
+
+
+class TurtleRule(nn.Module):
+    """g_phi and alpha for a base learner whose layers lie at `layers` in the flat weights."""
+
+    def __init__(self, config: TurtleConfig, layers: dict[str, slice]) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = list(layers.values()) if config.per_layer else [slice(0, None)]
+        n_inputs = 1 + (config.history != "none") + config.time_input + config.loss_input
+        self.networks = nn.ModuleList(meta_network(n_inputs, config) for _ in self.layers)
+        n_params = max(where.stop for where in layers.values())
+        self.rates = nn.Parameter(torch.rand(n_params)) if config.learned_rates else None
+
+    def init(self, params: Tensor) -> TurtleState:
+        """No history yet."""
+        return TurtleState(None, None)
+
+    def forward(
+        self, params: Tensor, grads: Tensor, loss: Tensor, step: int, state: TurtleState
+    ) -> tuple[Tensor, TurtleState]:
+        """Eq. 7 for weights and gradients [B, P] and losses [B]."""
+        average = self._average(grads, state)
+        columns = [grads]
+        if average is not None:
+            columns.append(average)
+        if self.config.time_input:
+            columns.append(torch.full_like(grads, step))
+        if self.config.loss_input:
+            columns.append(loss.unsqueeze(1).expand_as(grads))
+        inputs = torch.stack(columns, -1)  # [B, P, d]
+        proposals = [net(inputs[:, where]) for net, where in zip(self.networks, self.layers, strict=True)]
+        update = torch.cat(proposals, 1).squeeze(-1)
+        if self.rates is not None:
+            update = self.rates * update
+        return params + update, TurtleState(average, update if self.config.history == "updates" else None)
+
+    def _average(self, grads: Tensor, state: TurtleState) -> Tensor | None:
+        """Eq. 6. Gradients: starts at the first and includes the current; updates: zero before the first."""
+        beta = self.config.beta
+        if self.config.history == "none":
+            return None
+        if self.config.history == "gradients":
+            return grads if state.average is None else beta * state.average + (1 - beta) * grads
+        if state.update is None or state.average is None:
+            return torch.zeros_like(grads)
+        return beta * state.average + (1 - beta) * state.update
+
+
+def meta_network(n_inputs: int, config: TurtleConfig) -> nn.Sequential:
+    """[.., d] -> [.., 1]: ReLU layers and a linear output; PyTorch's default weights, zero biases."""
+    sizes = [n_inputs] + [config.hidden_units] * config.hidden_layers
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
+    for module in network:
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+    return network
+
+
+class Turtle(GradientBased):
+    """TURTLE, second- or first-order."""
+
+    Config: ClassVar[type[AgentConfig]] = TurtleConfig
+    config: TurtleConfig
+
+    def make_rule(self, net: Net) -> UpdateRule:
+        """The meta-network with its learning rates."""
+        return TurtleRule(self.config, net.layers)

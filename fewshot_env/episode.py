@@ -1,0 +1,101 @@
+"""The types that environments and agents share: Split, Episode and TaskSpec.
+
+B = tasks in a batch, S = support items, Q = query items, N = ways. Agents see these types and
+never an environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Items of B tasks.
+
+    x: [B, S, *in_shape] float32 (images in [0, 1], CHW; uint8 only inside samplers);
+    y: [B, S] int64 in [0, n_way), or [B, S, 1] float32, or None while the answers are hidden.
+    """
+
+    x: Tensor
+    y: Tensor | None
+
+    @property
+    def labels(self) -> Tensor:
+        """The answers y; raises ValueError where they are hidden."""
+        if self.y is None:
+            raise ValueError("this split has no answers: query answers appear only after step")
+        return self.y
+
+    def __getitem__(self, index: slice) -> Split:
+        """The items of tasks `index`."""
+        return Split(self.x[index], None if self.y is None else self.y[index])
+
+    def to(self, device: torch.device | str) -> Split:
+        """Move to `device`; uint8 images become float32 in [0, 1] there."""
+        x = self.x.to(device, non_blocking=True)
+        if x.dtype == torch.uint8:
+            x = x.float().div_(255)
+        return Split(x, None if self.y is None else self.y.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class Episode:
+    """B tasks: support [B, S, ...] and query [B, Q, ...]; query.y is None before `step`."""
+
+    support: Split
+    query: Split
+
+    @classmethod
+    def from_obs(cls, obs: Mapping[str, Any]) -> Episode:
+        """Read an observation of the vector environment (torch tensors with a leading B)."""
+        return cls(Split(obs["support_x"], obs["support_y"]), Split(obs["query_x"], None))
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What an agent must know of its tasks.
+
+    kind: "classification" or "regression"; in_shape: shape of one item; n_outputs: N ways, or 1;
+    n_base_classes: classes of the train split (1 for regression); x_range, y_range: bounds of inputs
+    and of admissible answers (y_range is (0, N - 1) for classification).
+    """
+
+    kind: Literal["classification", "regression"]
+    in_shape: tuple[int, ...]
+    n_outputs: int
+    n_base_classes: int
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+
+    def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss per task [B]: cross-entropy of logits [B, Q, N], or squared error of [B, Q, 1]."""
+        if self.kind == "regression":
+            return (predictions - targets).square().mean((1, 2))
+        nll = F.cross_entropy(predictions.flatten(0, 1), targets.flatten(), reduction="none")
+        return nll.view(targets.shape).mean(1)
+
+    def score(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """Score per task [B], higher is better: accuracy in [0, 1], or minus the mean squared error.
+
+        For classification, predictions are logits [B, Q, N] or labels [B, Q].
+        """
+        if self.kind == "regression":
+            return -(predictions - targets).square().mean((1, 2))
+        labels = predictions.argmax(-1) if predictions.dim() == 3 else predictions
+        return (labels == targets).float().mean(1)
+
+    @property
+    def metric(self) -> str:
+        """The name of the reported number: "accuracy" (higher is better) or "mse" (lower is better)."""
+        return "accuracy" if self.kind == "classification" else "mse"
+
+    def reported(self, score: float) -> float:
+        """A score as people report it: accuracy as it is, the squared error without its minus."""
+        return score if self.kind == "classification" else -score

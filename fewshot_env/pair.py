@@ -1,0 +1,50 @@
+"""EnvPair: 'mini' or 'mini->cub': train and validate on the source, test on the target."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fewshot_env.episode import TaskSpec
+from fewshot_env.errors import FewShotError
+from fewshot_env.registry import EnvEntry, find
+
+
+
+@dataclass(frozen=True)
+class EnvPair:
+    """The environment of meta-training and validation, and the one of the meta-test."""
+
+    source: EnvEntry
+    target: EnvEntry
+
+    @classmethod
+    def parse(cls, text: str) -> EnvPair:
+        """Read NAME, NAME->NAME, NAME→NAME or NAME:NAME; raises FewShotError for anything else."""
+        names = [name.strip() for name in re.split(r"->|→|:", text)]
+        if len(names) > 2 or not all(names):
+            raise FewShotError(f"--env is {text!r}, but must be NAME or 'SOURCE->TARGET', for example 'mini->cub'")
+        return cls(find(names[0]), find(names[-1]))
+
+    def __str__(self) -> str:
+        return self.source.name if self.source == self.target else f"{self.source.name}->{self.target.name}"
+
+    @property
+    def slug(self) -> str:
+        """The pair as part of a folder name."""
+        return str(self).replace("->", "-to-")
+
+    def check(self, source: TaskSpec, target: TaskSpec) -> None:
+        """Raise FewShotError unless tasks of both have equal spaces (one network must fit both)."""
+        ours = (source.kind, source.in_shape, source.n_outputs)
+        theirs = (target.kind, target.in_shape, target.n_outputs)
+        if ours != theirs:
+            raise FewShotError(
+                f"{self} pairs different spaces: {self.source.name} has {_space(ours)}, {self.target.name} has "
+                f"{_space(theirs)}; choose two environments with equal inputs and outputs"
+            )
+
+
+def _space(space: tuple[str, tuple[int, ...], int]) -> str:
+    kind, shape, outputs = space
+    return f"{kind} of inputs {'x'.join(map(str, shape))} with {outputs} outputs"

@@ -1,0 +1,61 @@
+"""The environments by name: one table for `fsl`, and the same entries as Gymnasium ids."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+import gymnasium
+
+from fewshot_env.errors import FewShotError, suggest
+
+
+@dataclass(frozen=True)
+class EnvEntry:
+    """A task family: its short name, Gymnasium id, sampler ("module:Class") and one line about it."""
+
+    name: str
+    id: str
+    sampler: str
+    summary: str
+
+
+ENVS: dict[str, EnvEntry] = {}
+
+
+def register(entry: EnvEntry) -> None:
+    """Add a task family, with both faces, to Gymnasium and to `fsl`; raises FewShotError on a taken name."""
+    if entry.name in ENVS or entry.id in gymnasium.registry:
+        raise FewShotError(f"the environment {entry.name!r} ({entry.id}) is already registered; choose another name")
+    gymnasium.register(
+        entry.id,
+        entry_point="fewshot_env.env:FewShotEnv",
+        vector_entry_point="fewshot_env.vector:FewShotVectorEnv",
+        kwargs={"sampler": entry.sampler},
+    )
+    ENVS[entry.name] = entry
+
+
+def find(name: str) -> EnvEntry:
+    """The entry called `name` (a short name or a Gymnasium id); raises FewShotError with the nearest."""
+    for entry in ENVS.values():
+        if name in (entry.name, entry.id):
+            return entry
+    raise FewShotError(f"unknown environment {name!r}{suggest(name, ENVS)}; known: {', '.join(ENVS)}")
+
+
+def load_plugins() -> None:
+    """Register the entries of the entry-point group `fsl.envs`; a broken one warns and is skipped."""
+    for point in entry_points(group="fsl.envs"):
+        if point.name in ENVS:
+            continue
+        try:
+            register(point.load())
+        except Exception as error:  # whatever a plug-in does wrong must not break fsl
+            warnings.warn(f"the environment plug-in {point.name!r} was skipped: {error}", stacklevel=2)
+
+
+register(EnvEntry("sine", "FewShot/Sine-v0", "fewshot_env.sine:SineSampler", "sine regression: y = A sin(x + phase)"))
+register(EnvEntry("mini", "FewShot/MiniImageNet-v0", "fewshot_env.images:MiniImageNet", "miniImageNet, 84x84 RGB, 64/16/20 classes"))
+register(EnvEntry("cub", "FewShot/CUB-v0", "fewshot_env.images:CUB", "CUB-200-2011 birds, 84x84 RGB, 100/50/50 classes"))

@@ -1,0 +1,80 @@
+"""Pictures of a task: a contact sheet (images) or a plot (sine), as uint8 [H, W, 3]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fewshot_env.episode import Episode, TaskSpec
+
+Picture = NDArray[np.uint8]
+RIGHT, WRONG, SUPPORT = (0.1, 0.7, 0.2), (0.9, 0.1, 0.1), (0.5, 0.5, 0.5)
+
+
+def draw(spec: TaskSpec, task: Episode, answers: Mapping[str, Tensor]) -> Picture:
+    """Draw task 0 of `task` with named answers to its query items.
+
+    answers: name -> labels [Q] or scores [Q, N] (the last named are shown), or name -> values [Q, 1] (all
+    are drawn as curves). Query items with hidden answers are left out of the picture.
+    """
+    if spec.kind == "classification":
+        return contact_sheet(spec, task, list(answers.values())[-1] if answers else None)
+    return curves(task, answers)
+
+
+def contact_sheet(spec: TaskSpec, task: Episode, answer: Tensor | None, most: int = 16) -> Picture:
+    """One row per class: support images (gray frame), then up to `most` query images.
+
+    With answers, a query image stands in the row of the class it was *given*, framed green where that
+    is right and red where it is wrong; without, in the row of its true class.
+    """
+    from torchvision.utils import make_grid
+
+    truth = task.query.labels[0].cpu()
+    given = truth if answer is None else (answer.argmax(-1) if answer.dim() == 2 else answer).cpu()
+    support_x, support_y = task.support.x[0].cpu(), task.support.labels[0].cpu()
+    blank = torch.ones(3, *spec.in_shape[1:])
+    widest = min(most, int(torch.bincount(given, minlength=spec.n_outputs).max()))
+    cells = []
+    for label in range(spec.n_outputs):
+        cells += [_framed(image, SUPPORT) for image in support_x[support_y == label]]
+        row = (given == label).nonzero().flatten()[:widest]
+        for i in row.tolist():
+            colour = SUPPORT if answer is None else (RIGHT if truth[i] == label else WRONG)
+            cells.append(_framed(task.query.x[0, i].cpu(), colour))
+        cells += [blank] * (widest - len(row))
+    columns = len(cells) // spec.n_outputs
+    grid = make_grid(torch.stack(cells), nrow=columns, padding=2, pad_value=1.0)
+    picture: Picture = (grid.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    return picture
+
+
+def _framed(image: Tensor, colour: tuple[float, float, float], width: int = 3) -> Tensor:
+    framed = torch.tensor(colour).view(3, 1, 1).expand_as(image).clone()
+    framed[:, width:-width, width:-width] = image[:, width:-width, width:-width]
+    return framed
+
+
+def curves(task: Episode, answers: Mapping[str, Tensor]) -> Picture:
+    """Support points, true query points, and one curve per named answer [Q, 1]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    x = task.query.x[0].flatten().cpu()
+    order = x.argsort()
+    axes.plot(x[order], task.query.labels[0].flatten().cpu()[order], "k:", label="truth")
+    for name, values in answers.items():
+        axes.plot(x[order], values.detach().flatten().cpu()[order], label=name)
+    axes.plot(task.support.x[0].flatten().cpu(), task.support.labels[0].flatten().cpu(), "k^", label="support")
+    axes.set(xlabel="x", ylabel="y")
+    axes.legend(loc="upper right", fontsize="small")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture: Picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return picture

@@ -1,0 +1,57 @@
+"""TaskSampler: what an environment needs from a family of tasks, and the config all families share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fewshot_env.episode import Episode, TaskSpec
+
+
+class TaskConfig(BaseModel):
+    """Settings that every task family has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    split: Literal["train", "val", "test"] = Field("train", description="meta-train, meta-val or meta-test tasks")
+    minibatch: int = Field(
+        0,
+        ge=0,
+        description="0 deals episodes; m > 0 deals zero-shot episodes of m items over all base classes (pre-training)",
+    )
+
+
+@runtime_checkable
+class TaskSampler(Protocol):
+    """A family of tasks. Constructed as `Sampler(**settings)`, with the fields of `Config`."""
+
+    Config: ClassVar[type[TaskConfig]]
+    config: Any
+    spec: TaskSpec
+    support_size: int
+    query_size: int
+    fingerprint: str
+    """Names the task distribution, data included: two samplers with one fingerprint deal equal tasks."""
+
+    def sample(self, task_seeds: Sequence[int]) -> Episode:
+        """Deal one task per seed, B in all, query answers included; equal seeds give equal tasks."""
+        ...
+
+
+def sampler_class(where: str) -> type[TaskSampler]:
+    """Import a sampler class from "module:Class"."""
+    module, _, name = where.partition(":")
+    found: type[TaskSampler] = getattr(import_module(module), name)
+    return found
+
+
+def build_sampler(sampler: str | TaskSampler, settings: dict[str, Any]) -> TaskSampler:
+    """Make the sampler from "module:Class" and its settings; a ready sampler takes no settings."""
+    if isinstance(sampler, str):
+        return sampler_class(sampler)(**settings)
+    if settings:
+        raise TypeError(f"a ready sampler takes no settings, got {sorted(settings)}")
+    return sampler

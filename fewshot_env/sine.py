@@ -1,0 +1,80 @@
+"""Sine regression (Finn et al. 2017; paper, Sect. 5.1): y = A sin(x + phase)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from fewshot_env.episode import Episode, Split, TaskSpec
+from fewshot_env.rng import uniforms
+from fewshot_env.sampler import TaskConfig
+
+Range = tuple[float, float]
+
+
+class SineConfig(TaskConfig):
+    """Settings of the sine tasks; the defaults are the paper's, with the published 50 query points."""
+
+    n_shot: int = Field(5, ge=1, description="support points")
+    n_query: int = Field(50, ge=1, description="query points (published implementation: 50, in training too)")
+    noise: float = Field(0.0, ge=0, description="standard deviation of Gaussian noise on the support answers")
+    amplitude: Range = Field((0.1, 5.0), description="range of A")
+    phase: Range = Field((0.0, math.pi), description="range of the phase, in radians")
+    x_range: Range = Field((-5.0, 5.0), description="range of x, in radians")
+
+    @field_validator("amplitude", "phase", "x_range")
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if not value[0] <= value[1]:
+            raise ValueError("a range is (low, high) with low <= high")
+        return value
+
+
+class SineSampler:
+    """Deals sine tasks: A, phase and x uniform over their ranges; only the support carries noise."""
+
+    Config: ClassVar[type[TaskConfig]] = SineConfig
+
+    def __init__(self, **settings: Any) -> None:
+        self.config = config = SineConfig(**settings)
+        reach = 2 * max(abs(a) for a in config.amplitude)
+        self.spec = TaskSpec("regression", (1,), 1, 1, config.x_range, (-reach, reach))
+        self.support_size = 0 if config.minibatch else config.n_shot
+        self.query_size = config.minibatch or config.n_query
+        self.fingerprint = f"sine-v0 {config.model_dump_json()}"
+
+    def sample(self, task_seeds: Sequence[int]) -> Episode:
+        """Deal one task per seed: x and y [B, S, 1] and [B, Q, 1], float32.
+
+        A minibatch holds points of `minibatch` different tasks: the pooled training data.
+        """
+        c, s, q = self.config, self.support_size, self.query_size
+        curves = q if c.minibatch else 1
+        u = uniforms(task_seeds, 2 * curves + s + q + 2 * s)
+        amplitude = _between(u[:, :curves], c.amplitude)  # [B, 1], or [B, Q] in a minibatch
+        phase = _between(u[:, curves : 2 * curves], c.phase)
+        x = _between(u[:, 2 * curves : 2 * curves + s + q], c.x_range)  # [B, S + Q]
+        y = amplitude * np.sin(x + phase)
+        if c.noise:
+            y[:, :s] += c.noise * _normal(u[:, -2 * s : -s], u[:, -s:])
+        return Episode(Split(_column(x[:, :s]), _column(y[:, :s])), Split(_column(x[:, s:]), _column(y[:, s:])))
+
+
+def _between(u: NDArray[np.float64], bounds: Range) -> NDArray[np.float64]:
+    return bounds[0] + (bounds[1] - bounds[0]) * u
+
+
+def _normal(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard normal numbers from two uniforms (Box-Muller)."""
+    return np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * math.pi * v)
+
+
+def _column(values: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32)[..., None])

@@ -1,0 +1,120 @@
+"""FewShotVectorEnv: B tasks at once as torch tensors on the agent's device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from fewshot_env.env import action_space, observation_space
+from fewshot_env.episode import Episode
+from fewshot_env.sampler import TaskSampler, build_sampler
+
+
+class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
+    """The batched face of a task family: every `reset` deals B tasks, every `step` marks them.
+
+    Tensors stay on `device`. `step` takes labels [B, Q], values [B, Q, 1], or scores [B, Q, N], of
+    which it marks the argmax; what it marks is detached, so that predictions may carry their graph.
+
+    Args:
+        sampler: a task family, or "module:Class" to be built with `settings`.
+        num_envs: B, the tasks in a batch.
+        device: where the tensors live.
+        settings: the fields of the sampler's Config.
+
+    Raises:
+        FewShotError: where the data do not hold such tasks.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": AutoresetMode.DISABLED}
+
+    def __init__(
+        self,
+        sampler: str | TaskSampler,
+        num_envs: int = 1,
+        device: str | torch.device = "cpu",
+        render_mode: None = None,
+        **settings: Any,
+    ) -> None:
+        self.sampler = build_sampler(sampler, settings)
+        self.task_spec = self.sampler.spec
+        self.num_envs = num_envs
+        self.device = torch.device(device)
+        self.render_mode = render_mode
+        self._task: Episode | None = None
+        self._seeds: Sequence[int] = ()
+
+    @property
+    def single_observation_space(self) -> spaces.Dict:  # type: ignore[override]
+        """The space of one task (made on demand: a Box holds its bounds as arrays)."""
+        return observation_space(self.sampler.spec, self.sampler.support_size, self.sampler.query_size)
+
+    @property
+    def single_action_space(self) -> spaces.Space[Any]:  # type: ignore[override]
+        """The space of one task's answers."""
+        return action_space(self.sampler.spec, self.sampler.query_size)
+
+    @property
+    def observation_space(self) -> spaces.Space[Any]:  # type: ignore[override]
+        """The space of B tasks."""
+        return batch_space(self.single_observation_space, self.num_envs)
+
+    @property
+    def action_space(self) -> spaces.Space[Any]:  # type: ignore[override]
+        """The space of B tasks' answers."""
+        return batch_space(self.single_action_space, self.num_envs)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Deal B tasks. options: {"task_seed": B integers} deals those very tasks.
+
+        A list of seeds deals to each place what the plain environment deals with that seed.
+        """
+        if isinstance(seed, list):
+            drawn = [_first_seed(s if s is not None else self.np_random.integers(2**63)) for s in seed]
+        else:
+            super().reset(seed=seed)
+            drawn = [int(s) for s in self.np_random.integers(2**63, size=self.num_envs)]
+        self._seeds = [int(s) for s in (options or {}).get("task_seed", drawn)]
+        if len(self._seeds) != self.num_envs:
+            raise ValueError(f"got {len(self._seeds)} task seeds for {self.num_envs} environments")
+        dealt = self.sampler.sample(self._seeds)
+        self._task = Episode(dealt.support.to(self.device), dealt.query.to(self.device))
+        obs = {
+            "support_x": self._task.support.x,
+            "support_y": self._task.support.labels,
+            "query_x": self._task.query.x,
+        }
+        return obs, {"task_seed": np.array(self._seeds)}
+
+    def step(  # type: ignore[override]
+        self, actions: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Mark the answers of B tasks: rewards [B], all terminated, info["query_y"] [B, Q] or [B, Q, 1]."""
+        if self._task is None:
+            raise gymnasium.error.ResetNeeded("one task is one step: call reset before step")
+        task, self._task = self._task, None
+        targets = task.query.labels
+        rewards = self.sampler.spec.score(torch.as_tensor(actions, device=self.device).detach(), targets)
+        blank = {
+            "support_x": torch.zeros((), device=self.device).expand(task.support.x.shape),
+            "support_y": torch.zeros_like(task.support.labels),
+            "query_x": torch.zeros((), device=self.device).expand(task.query.x.shape),
+        }
+        ended = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        info = {"task_seed": np.array(self._seeds), "query_y": targets}
+        return blank, rewards, ended, torch.zeros_like(ended), info
+
+
+def _first_seed(seed: int) -> int:
+    """The task seed that the plain environment draws first after `reset(seed=seed)`."""
+    return int(np.random.default_rng(int(seed)).integers(2**63))
