@@ -108,6 +108,10 @@ class Agent(nn.Module, ABC):
         """Numbers about an adaptation worth logging, for example {"loss/0": ..} by inner step."""
         return {}
 
+    def distributions(self) -> dict[str, Tensor]:
+        """Learned quantities worth a histogram, by name."""
+        return {}
+
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs: tensors and plain types only."""
         return {"weights": self.state_dict(), "optimizer": self.optimizer.state_dict() if self.learns else None}

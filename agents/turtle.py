@@ -117,3 +117,8 @@ class Turtle(GradientBased):
     def make_rule(self, net: Net) -> UpdateRule:
         """The meta-network with its learning rates."""
         return TurtleRule(self.config, net.layers)
+
+    def distributions(self) -> dict[str, Tensor]:
+        """The learning rates alpha, by layer of the base learner."""
+        rates = self.rule.rates if isinstance(self.rule, TurtleRule) else None
+        return {} if rates is None else {f"rates/{n}": rates.detach()[where] for n, where in self.net.layers.items()}

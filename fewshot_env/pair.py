@@ -20,8 +20,11 @@ class EnvPair:
 
     @classmethod
     def parse(cls, text: str) -> EnvPair:
-        """Read NAME, NAME->NAME, NAME→NAME or NAME:NAME; raises FewShotError for anything else."""
-        names = [name.strip() for name in re.split(r"->|→|:", text)]
+        """Read NAME, NAME->NAME, NAME→NAME or NAME:NAME; raises FewShotError for anything else.
+
+        A NAME may be a Gymnasium id, also with the module that registers it: "my_pkg.envs:FewShot/Own-v0".
+        """
+        names = [name.strip() for name in re.split(r"->|→" if "/" in text else r"->|→|:", text)]
         if len(names) > 2 or not all(names):
             raise FewShotError(f"--env is {text!r}, but must be NAME or 'SOURCE->TARGET', for example 'mini->cub'")
         return cls(find(names[0]), find(names[-1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import entry_points
 
 import gymnasium
@@ -38,7 +39,17 @@ def register(entry: EnvEntry) -> None:
 
 
 def find(name: str) -> EnvEntry:
-    """The entry called `name` (a short name or a Gymnasium id); raises FewShotError with the nearest."""
+    """The entry called `name`: a short name, a Gymnasium id, or "module:id" with the module that registers it.
+
+    Raises FewShotError with the nearest name for an unknown one.
+    """
+    module, colon, rest = name.partition(":")
+    if colon:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise FewShotError(f"the module of the environment {name!r} can not be imported: {error}") from error
+        name = rest
     for entry in ENVS.values():
         if name in (entry.name, entry.id):
             return entry

@@ -1,0 +1,1 @@
+"""The runner: `fsl` pairs agents with environments, trains, evaluates and logs."""

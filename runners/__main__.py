@@ -1,0 +1,5 @@
+"""`python -m runners` is `fsl`."""
+
+from runners.cli import main
+
+main()

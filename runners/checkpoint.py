@@ -1,0 +1,42 @@
+"""Checkpoints: one file of tensors and plain types, written aside and renamed, loaded without unpickling code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewshot_env.errors import FewShotError
+
+FORMAT = {"format": "fewshot-checkpoint", "version": 1}
+
+
+def save(file: Path, content: dict[str, Any]) -> None:
+    """Write `content` (tensors and plain types) so that `file` is always whole: the old or the new one."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        with aside.open("wb") as stream:
+            torch.save(FORMAT | content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(aside, file)
+    except OSError as error:
+        raise FewShotError(f"the checkpoint {file} can not be written ({error}); free space and resume") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def load(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what `save` wrote; raises FewShotError for a missing, damaged or foreign file."""
+    try:
+        content = torch.load(file, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise FewShotError(f"there is no checkpoint {file}; name the folder of a run") from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise FewShotError(f"the checkpoint {file} is damaged or not one of ours; use another run, or start anew") from error
+    if not isinstance(content, dict) or {k: content.get(k) for k in FORMAT} != FORMAT:
+        raise FewShotError(f"{file} is not a checkpoint of fsl (version {FORMAT['version']}); use another run, or start anew")
+    return content

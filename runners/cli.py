@@ -1,0 +1,205 @@
+"""The command line `fsl`. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fewshot_env.errors import FewShotError
+
+if TYPE_CHECKING:
+    from runners.plan import Plan
+
+app = typer.Typer(
+    name="fsl",
+    help="Few-shot task environments and meta-learning agents.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Prepare image data sets and see what is there.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Prepared data sets; default $FSL_HOME/data or ~/.cache/fsl/data.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+
+
+@app.command()
+def run(
+    env: Annotated[str | None, typer.Option(help="NAME, or 'SOURCE->TARGET' (also SOURCE:TARGET): see fsl list.")] = None,
+    agent: Annotated[str | None, typer.Option(help="A name (see fsl list), or my_module:MyAgent.")] = None,
+    preset: Annotated[str, typer.Option(help="paper: the published numbers of tasks. quick: a minute, for a first look.")] = "paper",
+    n_way: Annotated[int | None, typer.Option(help="Classes per task.")] = None,
+    n_shot: Annotated[int | None, typer.Option(help="Support items per class.")] = None,
+    n_query: Annotated[int | None, typer.Option(help="Query items per class.")] = None,
+    tasks: Annotated[int | None, typer.Option(help="Training tasks.")] = None,
+    meta_batch: Annotated[int | None, typer.Option(help="Tasks per outer step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and training tasks.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting: agent.inner_lr=0.1, env.noise=0.3, val_every=1000.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of the same keys.")] = None,
+    log_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
+    data_dir: DataDir = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run, exactly.")] = None,
+) -> None:
+    """Train an agent on an environment, test it, and log everything to a new folder."""
+    from runners.settings import read_file, read_pairs
+
+    options: dict[str, Any] = {
+        "env": env, "agent": agent, "env.n_way": n_way, "env.n_shot": n_shot, "env.n_query": n_query,
+        "train_tasks": tasks, "agent.meta_batch": meta_batch, "seed": seed, "device": device,
+        "env.data_dir": None if data_dir is None else str(data_dir.absolute()),
+    }  # fmt: skip
+    options = {key: value for key, value in options.items() if value is not None}
+    if preset not in ("paper", "quick"):
+        raise FewShotError(f"--preset is {preset!r}, but must be paper or quick")
+    if resume is not None:
+        if options or set_ or config:
+            raise FewShotError("--resume continues a run as it was: give no other settings with it")
+        _resume(resume)
+        return
+    settings = (read_file(config) if config else {}) | options | read_pairs(set_ or [])
+    from runners import run_dir
+    from runners.plan import make_plan
+
+    plan = make_plan(settings, preset)
+    plan.device  # noqa: B018 - an unusable device is found before the folder is made
+    _carry_out(plan, run_dir.create(log_dir, plan))
+
+
+def _resume(folder: Path) -> None:
+    from runners import checkpoint, run_dir
+    from runners.plan import make_plan
+
+    plan = make_plan(run_dir.read_settings(folder))
+    if (folder / "result.json").exists():
+        raise FewShotError(f"{folder} is finished; its result is in result.json (fsl eval {folder} tests it elsewhere)")
+    if (folder / "last.pt").exists():
+        checkpoint.load(folder / "last.pt")
+    _carry_out(plan, folder)
+
+
+def _carry_out(plan: Plan, folder: Path) -> None:
+    from runners.evaluate import in_words
+    from runners.train import Interrupted, Run
+
+    print(f"{plan.run.agent} on {plan.pair}, {plan.run.train_tasks} tasks, seed {plan.run.seed}: {folder}")
+    try:
+        result = Run(plan, folder)()
+    except Interrupted as stop:
+        print(f"interrupted; continue with: fsl run --resume {folder}", file=sys.stderr)
+        raise typer.Exit(stop.code) from None
+    floor = f" (chance {1 / plan.spec.n_outputs:.3f})" if plan.spec.kind == "classification" else ""
+    print(f"test on {plan.pair.target.name}: {in_words(result)}{floor}")
+    print(f"see it: tensorboard --logdir {folder.parent}")
+
+
+@app.command(name="eval")
+def eval_(
+    run: RunFolder,
+    env: Annotated[str | None, typer.Option(help="Another environment to test on; default the run's own target.")] = None,
+    tasks: Annotated[int | None, typer.Option(help="Test tasks.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Settings of the test: env.n_shot=5, agent.eval_steps=20.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Test a run's best weights on frozen test episodes, of its own or another environment."""
+    from runners.evaluate import in_words
+    from runners.retest import retest
+    from runners.settings import read_pairs
+
+    changes = read_pairs(set_ or [])
+    if tasks is not None:
+        changes["test_tasks"] = tasks
+    if data_dir is not None:
+        changes["env.data_dir"] = str(data_dir.absolute())
+    result, file = retest(run, env, changes)
+    print(f"test on {result['env']}: {in_words(result)}")
+    print(f"written to {file}")
+
+
+@app.command(name="list")
+def list_() -> None:
+    """The environments, the agents, and which data are ready."""
+    from agents.registry import AGENTS
+    from agents.registry import load_plugins as load_agents
+    from fewshot_env.datasets import DATASETS
+    from fewshot_env.registry import ENVS
+    from fewshot_env.registry import load_plugins as load_envs
+    from fewshot_env.store import data_dir
+
+    load_envs()
+    load_agents()
+    print("environments (join two as 'SOURCE->TARGET')")
+    for entry in ENVS.values():
+        ready = entry.name not in DATASETS or (data_dir() / entry.name / "index.json").exists()
+        print(f"  {entry.name:<15} {entry.summary}{'' if ready else f'  [no data: fsl data prepare {entry.name}]'}")
+    print("agents")
+    for spec in AGENTS.values():
+        print(f"  {spec.name:<15} {spec.summary}")
+
+
+@app.command()
+def show(agent: Annotated[str, typer.Argument(help="An agent's name, or my_module:MyAgent.")]) -> None:
+    """Every setting of an agent, with its value and what it means."""
+    from agents.registry import find, load_plugins
+    from runners.plan import describe
+
+    load_plugins()
+    spec = find(agent)
+    cls = spec.load()
+    print(f"{spec.name}: {spec.summary}\n")
+    for name, default, sentence in describe(cls.Config):
+        print(f"  agent.{name} = {json.dumps(spec.settings.get(name, default))}\n      {sentence}")
+    from fewshot_env.episode import TaskSpec
+
+    sine = TaskSpec("regression", (1,), 1, 1, (-5, 5), (-10, 10))
+    images = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
+    print("\nthe paper's settings that depend on the tasks")
+    for label, task, shots in (("sine", sine, 5), ("images, 1-shot", images, 1), ("images, 5-shot", images, 5)):
+        values = {k: v for k, v in cls.Config.paper(task, shots).items() if k not in spec.settings}
+        print(f"  {label:<15} {', '.join(f'{k} = {json.dumps(v)}' for k, v in values.items()) or 'as above'}")
+
+
+@data_app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="mini or cub.")],
+    source: Annotated[Path, typer.Option(help="The folder of the data set in its original layout.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Turn a data set in its original layout into a store of 84x84 images."""
+    from fewshot_env import datasets
+    from fewshot_env.store import data_dir as store_dir
+    from runners.progress import over
+
+    store = datasets.prepare(name, source, store_dir(data_dir), lambda items: over(items, "preparing", "images"))
+    print(f"{store.index['title']} is ready in {store.path}")
+    print(f"{store.holdings()}; sha256 {store.index['sha256'][:16]}")
+
+
+@data_app.command(name="list")
+def data_list(data_dir: DataDir = None) -> None:
+    """The prepared data sets and what they hold."""
+    from fewshot_env.datasets import DATASETS
+    from fewshot_env.store import ImageStore
+    from fewshot_env.store import data_dir as store_dir
+
+    folder = store_dir(data_dir)
+    print(f"in {folder}")
+    for name, dataset in DATASETS.items():
+        if (folder / name / "index.json").exists():
+            print(f"  {name:<6} {ImageStore.open(folder / name).holdings()}")
+        else:
+            print(f"  {name:<6} not prepared; get {dataset.layout}, then: fsl data prepare {name} --source PATH")
+
+
+def main() -> None:
+    """Run `fsl`; bad input ends with one line and exit code 2."""
+    try:
+        app()
+    except FewShotError as error:
+        print(f"fsl: {error}", file=sys.stderr)
+        sys.exit(2)

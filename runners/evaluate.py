@@ -1,0 +1,96 @@
+"""Evaluation on frozen episodes: a list of task seeds that is the same for every agent and run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from agents.base import Agent
+from fewshot_env.episode import Episode, TaskSpec
+from fewshot_env.rng import task_seeds
+from fewshot_env.vector import FewShotVectorEnv
+
+FROZEN_SEED = 2022
+"""Seed of all validation and test episodes."""
+
+DIVERGED_MSE = 100.0
+"""A regression task with a larger error than this counts as diverged (answers lie within [-5, 5])."""
+
+
+def frozen_seeds(split: str, count: int) -> list[int]:
+    """The first `count` frozen task seeds of a split."""
+    return task_seeds(FROZEN_SEED, split, 0, count)
+
+
+def episode_hash(env: FewShotVectorEnv, seeds: list[int]) -> str:
+    """Names the very episodes: the task distribution, its data and the task seeds."""
+    text = json.dumps([env.sampler.fingerprint, seeds])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def evaluate(
+    agent: Agent, env: FewShotVectorEnv, seeds: list[int], stop: Callable[[], None] = lambda: None
+) -> list[float]:
+    """Score of every task, higher is better, in the order of `seeds`; the agent is left as it was.
+
+    stop is called between batches; what it raises ends the evaluation.
+    """
+    mode = agent.training
+    agent.eval()
+    scores: list[float] = []
+    try:
+        for batch in _padded(seeds, env.num_envs):
+            stop()
+            obs, _ = env.reset(options={"task_seed": batch})
+            episode = Episode.from_obs(obs)
+            predictions = agent.predict(agent.adapt(episode.support), episode.query.x)
+            _, rewards, *_ = env.step(predictions)
+            scores += rewards.tolist()
+    finally:
+        agent.train(mode)
+    return scores[: len(seeds)]
+
+
+def _padded(seeds: list[int], size: int) -> Iterator[list[int]]:
+    """Portions of exactly `size` seeds; the last is filled up with its first."""
+    for start in range(0, len(seeds), size):
+        batch = seeds[start : start + size]
+        yield batch + batch[:1] * (size - len(batch))
+
+
+def summarise(spec: TaskSpec, scores: list[float]) -> dict[str, Any]:
+    """Mean with its 95 % interval over tasks, median, and how many tasks diverged.
+
+    Accuracy, or mean squared error. A task diverged where its score is not finite, or its error exceeds
+    DIVERGED_MSE. The mean is over all finite scores, diverged ones included; the median counts a score that
+    is not finite as the worst.
+    """
+    values = np.array([spec.reported(s) for s in scores])
+    finite = values[np.isfinite(values)]
+    diverged = len(values) - len(finite)
+    if spec.kind == "regression":
+        diverged += int((finite > DIVERGED_MSE).sum())
+    worst = math.inf if spec.kind == "regression" else 0.0
+    many = len(finite) > 1
+    return {
+        "metric": spec.metric,
+        "mean": float(finite.mean()) if len(finite) else None,
+        "ci95": float(1.96 * finite.std(ddof=1) / math.sqrt(len(finite))) if many else None,
+        "median": float(np.median(np.where(np.isfinite(values), values, worst))),
+        "tasks": len(values),
+        "diverged": diverged,
+    }
+
+
+def in_words(summary: dict[str, Any]) -> str:
+    """One line: "accuracy 0.312 ± 0.014 (95 % interval over 600 tasks), median 0.300"."""
+    if summary["mean"] is None:
+        return f"{summary['metric']}: all {summary['tasks']} tasks diverged"
+    interval = "" if summary["ci95"] is None else f" ± {summary['ci95']:.3f} (95 % interval over {summary['tasks']} tasks)"
+    diverged = f", {summary['diverged']} diverged" if summary["diverged"] else ""
+    return f"{summary['metric']} {summary['mean']:.3f}{interval}, median {summary['median']:.3f}{diverged}"

@@ -1,0 +1,124 @@
+"""Where a run's numbers go. A logger has one method for rows; TensorBoard's takes pictures and histograms too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Row = Mapping[str, float]
+
+
+class Logger(Protocol):
+    """Takes rows of named numbers at a number of tasks seen."""
+
+    def write(self, tasks_seen: int, row: Row) -> None:
+        """Log one row."""
+        ...
+
+    def close(self) -> None:
+        """Write out what is pending."""
+        ...
+
+
+class JSONLLogger:
+    """One JSON object a row: {"tasks": n, "train/loss": ...}. Rows beyond `tasks_seen` of an older part go."""
+
+    def __init__(self, file: Path, tasks_seen: int) -> None:
+        kept = []
+        if file.exists():
+            for line in file.read_text().splitlines():
+                try:
+                    if json.loads(line)["tasks"] <= tasks_seen:
+                        kept.append(line + "\n")
+                except (ValueError, KeyError, TypeError):
+                    break  # a line cut off by a kill: it and what follows is logged again
+        file.write_text("".join(kept))
+        self._stream = file.open("a")
+
+    def write(self, tasks_seen: int, row: Row) -> None:
+        """Append one row."""
+        self._stream.write(json.dumps({"tasks": tasks_seen, **row}) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+class TensorBoardLogger:
+    """TensorBoard's event files; the x-axis is the number of tasks seen."""
+
+    def __init__(self, folder: Path, tasks_seen: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder), purge_step=tasks_seen + 1 if tasks_seen else None)  # type: ignore[no-untyped-call]
+
+    def write(self, tasks_seen: int, row: Row) -> None:
+        """Log one row of scalars."""
+        for tag, value in row.items():
+            self._writer.add_scalar(tag, value, tasks_seen)
+
+    def picture(self, tag: str, picture: NDArray[np.uint8], tasks_seen: int) -> None:
+        """Log a picture [H, W, 3]."""
+        self._writer.add_image(tag, picture, tasks_seen, dataformats="HWC")
+
+    def distribution(self, tag: str, values: Tensor, tasks_seen: int) -> None:
+        """Log a histogram."""
+        self._writer.add_histogram(tag, values.float().cpu().numpy(), tasks_seen)
+
+    def text(self, tag: str, text: str) -> None:
+        """Log a text (Markdown)."""
+        self._writer.add_text(tag, text, 0)
+
+    def hyperparameters(self, settings: Mapping[str, Any], results: Row) -> None:
+        """Log the settings beside the final numbers, for the HPARAMS page."""
+        plain = {k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in settings.items()}
+        self._writer.add_hparams(plain, dict(results), run_name=".")
+
+    def close(self) -> None:
+        """Write out what is pending."""
+        self._writer.close()
+
+
+class Loggers:
+    """The loggers of one run: JSON lines and TensorBoard."""
+
+    def __init__(self, folder: Path, tasks_seen: int) -> None:
+        self.board = TensorBoardLogger(folder, tasks_seen)
+        self._all: list[Logger] = [JSONLLogger(folder / "metrics.jsonl", tasks_seen), self.board]
+
+    def write(self, tasks_seen: int, row: Row) -> None:
+        """Give a row to every logger."""
+        for logger in self._all:
+            logger.write(tasks_seen, row)
+
+    def close(self) -> None:
+        """Close every logger."""
+        for logger in self._all:
+            logger.close()
+
+
+class Meter:
+    """Means of rows between two log entries; plain numbers, so that a checkpoint can hold it."""
+
+    def __init__(self, sums: dict[str, list[float]] | None = None) -> None:
+        self.sums: dict[str, list[float]] = sums or {}
+
+    def add(self, prefix: str, row: Row) -> None:
+        """Take in one row."""
+        for name, value in row.items():
+            total = self.sums.setdefault(f"{prefix}/{name}", [0.0, 0.0])
+            total[0] += value
+            total[1] += 1
+
+    def take(self) -> dict[str, float]:
+        """The means since the last `take`."""
+        means = {tag: total / count for tag, (total, count) in self.sums.items()}
+        self.sums.clear()
+        return means

@@ -1,0 +1,175 @@
+"""Plan: what one run will do, completely resolved and checked before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import gymnasium
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from agents import registry as agent_registry
+from agents.base import Agent, AgentConfig
+from fewshot_env import registry as env_registry
+from fewshot_env.episode import TaskSpec
+from fewshot_env.errors import FewShotError
+from fewshot_env.pair import EnvPair
+from fewshot_env.registry import EnvEntry
+from fewshot_env.sampler import TaskConfig, sampler_class
+from fewshot_env.vector import FewShotVectorEnv
+from runners.settings import Settings, section, validate
+
+RESERVED = ("split", "minibatch")  # what the runner itself sets on an environment
+
+
+class RunConfig(BaseModel):
+    """Settings of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    env: str = Field(description="NAME, or 'SOURCE->TARGET': train on the source, test on the target")
+    agent: str = Field(description="a registered name, or module:Class")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of the initial weights and of the training tasks")
+    train_tasks: int = Field(60_000, ge=0, description="tasks (or pre-training minibatches) in all")
+    val_every: int = Field(2500, ge=1, description="tasks between validations")
+    val_tasks: int = Field(600, ge=1, description="frozen validation tasks")
+    test_tasks: int = Field(600, ge=2, description="frozen test tasks")
+    eval_batch: int = Field(10, ge=1, description="tasks evaluated at once; changes speed alone")
+    log_every: int = Field(500, ge=1, description="tasks between rows of the training log")
+    device: str = Field("auto", description="auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
+    threads: int = Field(1, ge=1, description="CPU threads; one is fastest for small nets")
+
+
+def paper_protocol(spec: TaskSpec, n_shot: int) -> Settings:
+    """The published numbers of tasks: sine 70,000 / 1,000 / 2,000; images 60,000 or 40,000 / 600 / 600."""
+    images = len(spec.in_shape) == 3
+    pace = {"eval_batch": 10, "threads": torch.get_num_threads()} if images else {"eval_batch": 100, "threads": 1}
+    if spec.kind == "regression":
+        return pace | {"train_tasks": 70_000, "val_tasks": 1000, "test_tasks": 2000}
+    return pace | {"train_tasks": 60_000 if n_shot < 5 else 40_000, "val_tasks": 600, "test_tasks": 600}
+
+
+def quick_protocol(spec: TaskSpec) -> Settings:
+    """About a minute on two cores for a first look; not a result to report."""
+    if spec.kind == "regression":
+        return {"train_tasks": 10_000, "val_every": 2500, "val_tasks": 200, "test_tasks": 500, "log_every": 100}
+    return {"train_tasks": 40, "val_every": 20, "val_tasks": 10, "test_tasks": 20, "log_every": 4}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved run: what to train and test, and how. `settings` are the resolved flat settings."""
+
+    run: RunConfig
+    pair: EnvPair
+    env_config: TaskConfig
+    agent_class: type[Agent]
+    agent_config: AgentConfig
+    spec: TaskSpec
+    target_spec: TaskSpec
+
+    @property
+    def settings(self) -> Settings:
+        """Every setting with its value, as flat dotted keys of plain types."""
+        flat: Settings = self.run.model_dump(mode="json")
+        flat |= {f"env.{k}": v for k, v in self.env_settings.items()}
+        return flat | {f"agent.{k}": v for k, v in self.agent_config.model_dump(mode="json").items()}
+
+    @property
+    def env_settings(self) -> Settings:
+        """The environment's own settings."""
+        return self.env_config.model_dump(mode="json", exclude=set(RESERVED))
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where to compute."""
+        name = self.run.device
+        try:
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise FewShotError(f"device {name!r} can not be used ({reason}); use --device cpu") from error
+        return device
+
+    def make_env(self, split: str, batch: int) -> FewShotVectorEnv:
+        """The environment of a split ("test" is the target's) with `batch` tasks at once."""
+        entry = self.pair.target if split == "test" else self.pair.source
+        minibatch = self.agent_config.minibatch if split == "train" else 0
+        return make_vec(entry, batch, self.device, self.env_settings | {"split": split, "minibatch": minibatch})
+
+    def make_agent(self) -> Agent:
+        """The agent with its initial weights, which `run.seed` decides."""
+        torch.manual_seed(self.run.seed)
+        return self.agent_class(self.spec, self.agent_config).to(self.device)
+
+
+def make_vec(entry: EnvEntry, batch: int, device: torch.device, settings: Settings) -> FewShotVectorEnv:
+    """The vector environment of an entry, through Gymnasium's registry."""
+    env = gymnasium.make_vec(
+        entry.id, num_envs=batch, vectorization_mode="vector_entry_point", device=device, **settings
+    ).unwrapped
+    assert isinstance(env, FewShotVectorEnv)
+    return env
+
+
+def make_plan(settings: Settings, preset: str = "paper") -> Plan:
+    """Resolve and check flat settings; what they leave open is the paper's (or the preset's) choice.
+
+    Raises FewShotError for unknown keys, wrong values, unknown names, missing data, tasks that the data do
+    not hold, and pairs of different spaces.
+    """
+    for key in ("env", "agent"):
+        if not isinstance(settings.get(key), str):
+            raise FewShotError(f"--{key} is missing; `fsl list` shows the {key}s")
+    unknown = [k for k in settings if "." in k and k.split(".")[0] not in ("env", "agent")]
+    if unknown:
+        raise FewShotError(f"unknown setting {unknown[0]!r}; it must begin with 'env.' or 'agent.', or have no dot")
+    load_plugins()
+    pair = EnvPair.parse(settings["env"])
+    agent_spec = agent_registry.find(settings["agent"])
+    sampler = sampler_class(pair.source.sampler)
+    env_config = validate(sampler.Config, section(settings, "env"), "env.", RESERVED)
+    own = env_config.model_dump(exclude=set(RESERVED))
+    spec = sampler(**own, split="train").spec
+    sampler(**own, split="val")
+    target = sampler_class(pair.target.sampler)
+    if pair.source != pair.target:
+        validate(target.Config, section(settings, "env"), "env.", RESERVED)
+    shared = {k: v for k, v in own.items() if k in target.Config.model_fields}
+    target_spec = target(**shared, split="test").spec
+    pair.check(spec, target_spec)
+
+    agent_class = agent_spec.load()
+    n_shot = int(getattr(env_config, "n_shot", 1))
+    defaults = agent_class.Config.paper(spec, n_shot) | dict(agent_spec.settings)
+    chosen = section(settings, "agent")
+    validate(agent_class.Config, chosen, "agent.")
+    agent_config = validate(agent_class.Config, defaults | chosen, "agent.")
+    protocol = paper_protocol(spec, n_shot) | (quick_protocol(spec) if preset == "quick" else {})
+    if not agent_class.learns:
+        protocol["train_tasks"] = 0
+    run = validate(RunConfig, protocol | {k: v for k, v in settings.items() if "." not in k})
+    return Plan(run, pair, env_config, agent_class, agent_config, spec, target_spec)
+
+
+def load_plugins() -> None:
+    """Register what installed packages offer."""
+    env_registry.load_plugins()
+    agent_registry.load_plugins()
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    return {name: version(name) for name in ("fewshot", "torch", "gymnasium", "numpy")}
+
+
+def describe(model: type[BaseModel], values: Any = None) -> list[tuple[str, Any, str]]:
+    """(name, default or value, sentence) of every field."""
+    return [
+        (name, getattr(values, name) if values is not None else field.get_default(), field.description or "")
+        for name, field in model.model_fields.items()
+    ]
