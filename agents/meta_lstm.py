@@ -40,7 +40,7 @@ class LSTMConfig(GradientBasedConfig):
 
 
 class LSTMState(NamedTuple):
-    """Hidden and cell state [B P, H] of the first layer, previous gate values [B, P]."""
+    """Hidden and cell state [H, B, P] of the first layer, previous gate values [B, P]."""
 
     hidden: Tensor
     cell: Tensor
@@ -49,21 +49,29 @@ class LSTMState(NamedTuple):
 
 
 class LSTMRule(nn.Module):
-    """Two layers, shared by all weights; every weight has its own state."""
+    """Two layers, shared by all weights; every weight has its own state.
+
+    States hold their H units in front: each gate's part of the sums is then one contiguous block, and the
+    element-wise work, which dominates, runs more than twice as fast as in nn.LSTMCell.
+    """
 
     def __init__(self, config: LSTMConfig) -> None:
         super().__init__()
         self.config = config
-        self.cell = nn.LSTMCell(1 if config.raw_gradients else 4, config.hidden_units)
-        n_gate = config.hidden_units + 2
-        self.forget_weight = nn.Parameter(torch.empty(n_gate).uniform_(-0.01, 0.01))
-        self.rate_weight = nn.Parameter(torch.empty(n_gate).uniform_(-0.01, 0.01))
+        units, n_inputs = config.hidden_units, 1 if config.raw_gradients else 4
+        bound = units**-0.5
+        # first layer: rows are the input, forget, cell and output gates' units, columns the inputs and the hidden state
+        self.weight = nn.Parameter(torch.empty(4 * units, n_inputs + units).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(4 * units).uniform_(-bound, bound) + torch.empty(4 * units).uniform_(-bound, bound))
+        # second layer: weights of the hidden state, theta and the gate's previous value
+        self.forget_weight = nn.Parameter(torch.empty(units + 2).uniform_(-0.01, 0.01))
+        self.rate_weight = nn.Parameter(torch.empty(units + 2).uniform_(-0.01, 0.01))
         self.forget_bias = nn.Parameter(torch.empty(1).uniform_(4, 6))
         self.rate_bias = nn.Parameter(torch.empty(1).uniform_(-5, -4))
 
     def init(self, params: Tensor) -> LSTMState:
         """Zero states and zero previous gates."""
-        hidden = params.new_zeros(params.numel(), self.config.hidden_units)
+        hidden = params.new_zeros(self.config.hidden_units, *params.shape)
         gate = torch.zeros_like(params)
         return LSTMState(hidden, hidden, gate, gate)
 
@@ -81,28 +89,33 @@ class LSTMRule(nn.Module):
         self, params: Tensor, grads: Tensor, loss: Tensor, hidden: Tensor, cell: Tensor, forget: Tensor, rate: Tensor
     ) -> tuple[Tensor, ...]:
         if self.config.raw_gradients:
-            inputs = grads.unsqueeze(-1)
+            inputs = grads.unsqueeze(0)
         else:
-            losses = preprocess(loss).unsqueeze(1).expand(*grads.shape, 2)
-            inputs = torch.cat([losses, preprocess(grads)], -1)  # [B, P, 4]
-        hidden, cell = self.cell(inputs.flatten(0, 1), (hidden, cell))
-        seen = hidden.view(*params.shape, -1)
-        forget = torch.sigmoid(_gate(self.forget_weight, self.forget_bias, seen, params, forget))
-        rate = torch.sigmoid(_gate(self.rate_weight, self.rate_bias, seen, params, rate))
+            losses = preprocess(loss.unsqueeze(1)).expand(2, *grads.shape)
+            inputs = torch.cat([losses, preprocess(grads)])  # [4, B, P]
+        units = self.config.hidden_units
+        seen = torch.cat([inputs, hidden]).flatten(1)
+        sums = torch.addmm(self.bias.unsqueeze(1), self.weight, seen).unflatten(1, params.shape)  # [4 H, B, P]
+        enter, keep, candidate, leave = sums.split(units)
+        cell = keep.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
+        hidden = leave.sigmoid() * cell.tanh()
+        forget = torch.sigmoid(_gate(self.forget_weight, self.forget_bias, hidden, params, forget))
+        rate = torch.sigmoid(_gate(self.rate_weight, self.rate_bias, hidden, params, rate))
         return forget * params - rate * grads, hidden, cell, forget, rate
 
 
 def _gate(weight: Tensor, bias: Tensor, hidden: Tensor, params: Tensor, previous: Tensor) -> Tensor:
     """W [h, theta, previous] + b for every weight: [B, P]."""
-    return hidden @ weight[:-2] + weight[-2] * params + weight[-1] * previous + bias
+    seen = (weight[:-2] @ hidden.flatten(1)).view_as(params)
+    return seen + weight[-2] * params + weight[-1] * previous + bias
 
 
 def preprocess(x: Tensor) -> Tensor:
-    """Andrychowicz et al. (2016), Appendix A: (log|x| / p, sign x), or (-1, e^p x) where |x| < e^-p; [..., 2]."""
+    """Andrychowicz et al. (2016), Appendix A: (log|x| / p, sign x), or (-1, e^p x) where |x| < e^-p; [2, ...]."""
     large = x.abs() >= torch.e**-P
     size = torch.where(large, (x.abs() + 1e-8).log() / P, -torch.ones_like(x))
     sign = torch.where(large, x.sign(), torch.e**P * x)
-    return torch.stack([size, sign], -1)
+    return torch.stack([size, sign])
 
 
 class MetaLSTM(GradientBased):

@@ -56,7 +56,7 @@ class TurtleRule(nn.Module):
         self.config = config
         self.layers = list(layers.values()) if config.per_layer else [slice(0, None)]
         n_inputs = 1 + (config.history != "none") + config.time_input + config.loss_input
-        self.networks = nn.ModuleList(meta_network(n_inputs, config) for _ in self.layers)
+        self.networks = nn.ModuleList(MetaNetwork(n_inputs, config) for _ in self.layers)
         n_params = max(where.stop for where in layers.values())
         self.rates = nn.Parameter(torch.rand(n_params)) if config.learned_rates else None
 
@@ -76,9 +76,8 @@ class TurtleRule(nn.Module):
             columns.append(torch.full_like(grads, step))
         if self.config.loss_input:
             columns.append(loss.unsqueeze(1).expand_as(grads))
-        inputs = torch.stack(columns, -1)  # [B, P, d]
-        proposals = [net(inputs[:, where]) for net, where in zip(self.networks, self.layers, strict=True)]
-        update = torch.cat(proposals, 1).squeeze(-1)
+        inputs = torch.stack(columns)  # [d, B, P]
+        update = torch.cat([net(inputs[..., w]) for net, w in zip(self.networks, self.layers, strict=True)], -1)
         if self.rates is not None:
             update = self.rates * update
         return params + update, TurtleState(average, update if self.config.history == "updates" else None)
@@ -95,17 +94,27 @@ class TurtleRule(nn.Module):
         return beta * state.average + (1 - beta) * state.update
 
 
-def meta_network(n_inputs: int, config: TurtleConfig) -> nn.Sequential:
-    """[.., d] -> [.., 1]: ReLU layers and a linear output; PyTorch's default weights, zero biases."""
-    sizes = [n_inputs] + [config.hidden_units] * config.hidden_layers
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
-        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-    network = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
-    for module in network:
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
-    return network
+class MetaNetwork(nn.Module):
+    """g_phi: ReLU layers and a linear output for every weight; PyTorch's default weights, zero biases.
+
+    Activations hold their units in front, which suits many rows of few units better than nn.Linear's layout.
+    """
+
+    def __init__(self, n_inputs: int, config: TurtleConfig) -> None:
+        super().__init__()
+        sizes = [n_inputs] + [config.hidden_units] * config.hidden_layers + [1]
+        shapes = list(zip(sizes[1:], sizes, strict=False))
+        self.weights = nn.ParameterList(torch.empty(o, i).uniform_(-(i**-0.5), i**-0.5) for o, i in shapes)
+        self.biases = nn.ParameterList(torch.zeros(o) for o, _ in shapes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Proposals [B, P] for inputs [d, B, P]."""
+        h = inputs.flatten(1)
+        last = len(self.weights) - 1
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = torch.addmm(bias.unsqueeze(1), weight, h)
+            h = h.relu_() if i < last else h
+        return h.view(inputs.shape[1:])
 
 
 class Turtle(GradientBased):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,8 +112,10 @@ class Meter:
         self.sums: dict[str, list[float]] = sums or {}
 
     def add(self, prefix: str, row: Row) -> None:
-        """Take in one row."""
+        """Take in one row; numbers that are not finite are left out (the step was skipped and counted so)."""
         for name, value in row.items():
+            if not math.isfinite(value):
+                continue
             total = self.sums.setdefault(f"{prefix}/{name}", [0.0, 0.0])
             total[0] += value
             total[1] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import warnings
 
 import torch
 
@@ -15,6 +16,9 @@ def tune(threads: int) -> None:
     the time of a Conv4 step (docs/design.md). Where there is no glibc, nothing happens.
     """
     torch.set_num_threads(threads)
+    # torch.func.jvp scripts helpers of its own on first use; the notice is not for our users
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.script", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.script", category=DeprecationWarning)
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: buffers below 1 GiB come from the heap,

@@ -1,0 +1,217 @@
+"""Meta-gradients in float64 against an independent plain loop, and against finite differences."""
+
+import pytest
+import torch
+
+from tests.agents.helpers import (
+    agent_meta_loss,
+    batch_of_tasks,
+    gradients,
+    make_agent,
+    plain_meta_loss,
+    relative_error,
+)
+
+pytestmark = pytest.mark.usefixtures("float64")
+BOTH = [("mlp", 1e-9), ("conv", 1e-9)]
+
+
+def maml_update(agent):
+    return lambda t, theta, g, loss, memory: theta - agent.config.inner_lr * g
+
+
+def turtle_update(agent):
+    config, rule = agent.config, agent.rule
+    regions = list(agent.net.layers.values()) if config.per_layer else [slice(None)]
+
+    def g_phi(network, columns):
+        h = columns  # [P, d]
+        for i, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+            h = h @ w.T + b
+            h = torch.relu(h) if i < len(network.weights) - 1 else h
+        return h[:, 0]
+
+    def update(t, theta, g, loss, memory):
+        columns = [g]
+        if config.history == "gradients":
+            memory["h"] = g if t == 0 else config.beta * memory["h"] + (1 - config.beta) * g
+            columns.append(memory["h"])
+        if config.history == "updates":
+            # h_0 = 0; then h_t = beta h_(t-1) + (1 - beta) u_(t-1)  (Eq. 6)
+            h = torch.zeros_like(g) if t == 0 else config.beta * memory["h"] + (1 - config.beta) * memory["u"]
+            memory["h"] = h
+            columns.append(h)
+        if config.time_input:
+            columns.append(torch.full_like(g, t))
+        if config.loss_input:
+            columns.append(loss.expand_as(g))
+        rows = torch.stack(columns, 1)
+        step = torch.cat([g_phi(net, rows[where]) for net, where in zip(rule.networks, regions, strict=True)])
+        if rule.rates is not None:
+            step = rule.rates * step
+        memory["u"] = step
+        return theta + step
+
+    return update
+
+
+def squash(x):
+    p = 10
+    if abs(x) >= torch.e**-p:
+        return torch.log(x.abs() + 1e-8) / p, torch.sign(x)
+    return torch.tensor(-1.0), torch.e**p * x
+
+
+def lstm_update(agent):
+    rule, config = agent.rule, agent.config
+    units = config.hidden_units
+
+    def update(t, theta, g, loss, memory):
+        zero = torch.zeros(len(theta), units)
+        h, c = memory.get("h", zero), memory.get("c", zero)
+        f_old, i_old = memory.get("f", torch.zeros_like(theta)), memory.get("i", torch.zeros_like(theta))
+        if config.raw_gradients:
+            x = g.unsqueeze(1)
+        else:
+            pairs = torch.stack([torch.stack(squash(v)) for v in g])
+            x = torch.cat([torch.stack(squash(loss)).expand(len(g), 2), pairs], 1)
+        z = torch.cat([x, h], 1) @ rule.weight.T + rule.bias
+        i1, f1, c1, o1 = z[:, :units], z[:, units : 2 * units], z[:, 2 * units : 3 * units], z[:, 3 * units :]
+        c = torch.sigmoid(f1) * c + torch.sigmoid(i1) * torch.tanh(c1)
+        h = torch.sigmoid(o1) * torch.tanh(c)
+        f = torch.sigmoid(torch.cat([h, theta[:, None], f_old[:, None]], 1) @ rule.forget_weight + rule.forget_bias)
+        i = torch.sigmoid(torch.cat([h, theta[:, None], i_old[:, None]], 1) @ rule.rate_weight + rule.rate_bias)
+        memory |= {"h": h, "c": c, "f": f, "i": i}
+        return f * theta - i * g
+
+    return update
+
+
+CASES = {
+    "maml": ("maml", maml_update, {"inner_lr": 0.1}),
+    "turtle": ("turtle", turtle_update, {}),
+    "turtle-plain": ("turtle", turtle_update, {"history": "none", "time_input": False, "learned_rates": False, "hidden_layers": 2}),
+    "turtle-updates": ("turtle", turtle_update, {"history": "updates", "per_layer": True, "hidden_layers": 1}),
+    "turtle-loss": ("turtle", turtle_update, {"loss_input": True, "hidden_layers": 2}),
+    "lstm": ("lstm", lstm_update, {"hidden_units": 4}),
+    "lstm-raw": ("lstm-enhanced", lstm_update, {"hidden_units": 4, "recompute": False}),
+}
+
+
+def build(case, kind, first_order, steps=3, **more):
+    name, update, settings = CASES[case]
+    agent = make_agent(name, kind, inner_steps=steps, first_order=first_order, **settings, **more)
+    if case.startswith("lstm"):
+        # larger gates than at the start of training, so that the LSTM really acts
+        with torch.no_grad():
+            for p in agent.rule.parameters():
+                p.add_(0.3 * torch.randn_like(p))
+    return agent, update(agent)
+
+
+@pytest.mark.parametrize("first_order", [False, True], ids=["second", "first"])
+@pytest.mark.parametrize(("kind", "tolerance"), BOTH)
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_plain_loop(case, kind, tolerance, first_order):
+    agent, update = build(case, kind, first_order)
+    episode = batch_of_tasks(agent.spec)
+    clip = agent.config.clip
+    expected = plain_meta_loss(agent, episode, update, 3, first_order, clip)
+    actual = agent_meta_loss(agent, episode)
+    assert actual.item() == pytest.approx(expected.item(), rel=1e-11)
+    want, got = gradients(expected, agent), gradients(actual, agent)
+    assert all(g.abs().max() < 10 for g in want.values()), "the outer clip would act: choose tamer tasks"
+    assert relative_error(got, want) < tolerance
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("case", [c for c in CASES if c not in ("lstm", "turtle-loss")])
+def test_second_order_equals_finite_differences(case, kind):
+    """Along random directions of all meta-parameters.
+
+    Rules that read the loss are left out: it is a constant by definition, which differences can not know.
+    The step is tiny because the inner gradient jumps where a ReLU or a max-pool switches.
+    """
+    agent, _ = build(case, kind, first_order=False, clip=None)
+    if hasattr(agent.rule, "networks"):
+        with torch.no_grad():  # dead units have gradient 0: move them off the kink of the meta-network's ReLUs
+            for network in agent.rule.networks:
+                for bias in network.biases:
+                    bias.add_(0.1 * torch.rand_like(bias))
+    episode = batch_of_tasks(agent.spec)
+    exact = gradients(agent_meta_loss(agent, episode), agent)
+    parameters = dict(agent.named_parameters())
+    torch.manual_seed(3)
+    for _ in range(3):
+        direction = {n: torch.randn_like(p) for n, p in parameters.items()}
+        step, values = 1e-8, []
+        for sign in (1, -1):
+            with torch.no_grad():
+                for n, p in parameters.items():
+                    p.add_(sign * step * direction[n])
+            values.append(agent_meta_loss(agent, episode).item())
+            with torch.no_grad():
+                for n, p in parameters.items():
+                    p.sub_(sign * step * direction[n])
+        slope = (values[0] - values[1]) / (2 * step)
+        expected = sum((exact[n] * direction[n]).sum().item() for n in parameters)
+        assert slope == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("case", CASES)
+def test_first_order_differs_from_second(case, kind):
+    episode = batch_of_tasks(build(case, kind, True)[0].spec)
+    both = []
+    for first_order in (True, False):
+        agent, _ = build(case, kind, first_order)
+        both.append(gradients(agent_meta_loss(agent, episode), agent))
+    assert relative_error(*both) > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_clipping_inside_and_of_each_tasks_gradient(kind):
+    """clip bounds inner gradients (differentiably) and each task's gradient of the prior, before the sum."""
+    agent = make_agent("maml", kind, inner_steps=3, inner_lr=0.1, clip=0.01)
+    episode = batch_of_tasks(agent.spec)
+    got = gradients(agent_meta_loss(agent, episode), agent)["prior"]
+    want = 0
+    for b in range(2):
+        one = type(episode)(episode.support[b : b + 1], episode.query[b : b + 1])
+        loss = plain_meta_loss(agent, one, maml_update(agent), 3, False, 0.01)
+        want = want + gradients(loss, agent)["prior"].clamp(-0.01, 0.01)
+    assert want.abs().max() > 0.01
+    assert (got - want).abs().max() < 1e-12
+    unclipped = make_agent("maml", kind, inner_steps=1, inner_lr=0.1, clip=0.01)
+    assert gradients(agent_meta_loss(unclipped, episode), unclipped)["prior"].abs().max() > 0.02  # T = 1: no clipping
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("case", ["maml", "turtle", "lstm"])
+def test_all_tasks_at_once_equals_one_by_one(case, kind, monkeypatch):
+    agent, _ = build(case, kind, first_order=False)
+    episode = batch_of_tasks(agent.spec, tasks=3)
+    results = []
+    for batched in (True, False):
+        monkeypatch.setattr(type(agent.body), "batched", lambda self, device, batched=batched: batched)
+        results.append(gradients(agent_meta_loss(agent, episode), agent))
+    assert relative_error(*results) < 1e-9
+
+
+def test_the_written_out_mlp_derivatives_equal_autograd():
+    from agents.nets import LinearHead, MLPBody, Net
+    from agents.objective import MLPObjective, Objective
+    from fewshot_env.episode import Split, TaskSpec
+
+    torch.manual_seed(0)
+    for kind, n in (("regression", 1), ("regression", 2), ("classification", 3)):
+        spec = TaskSpec(kind, (4,), n, n, (-1, 1), (-1, 1))
+        net = Net(MLPBody(4, (7, 6)), LinearHead(6, n))
+        params = torch.stack([net.init().double() for _ in range(3)]) + 0.1 * torch.randn(3, net.n_params)
+        y = torch.randn(3, 5, n) if kind == "regression" else torch.randint(n, (3, 5))
+        support = Split(torch.randn(3, 5, 4), y)
+        plain, fast = Objective(net, spec, support, None), MLPObjective(net, spec, support, None)
+        v = torch.randn_like(params)
+        for a, b in zip(plain.gradient(params), fast.gradient(params), strict=True):
+            assert (a - b).abs().max() < 1e-14
+        assert (plain.hessian_vector(params, v) - fast.hessian_vector(params, v)).abs().max() < 1e-13

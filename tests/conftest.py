@@ -1,0 +1,113 @@
+"""Shared fixtures: small image data in the original layouts, and the real images where FSL_DATA names them."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fewshot_env.datasets import prepare
+from fewshot_env.store import ImageClass, ImageStore
+
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """Skip by name what this machine can not run."""
+    no_data = pytest.mark.skip(reason="FSL_DATA is not set: the folder with mini-imagenet/ and CUB_200_2011/")
+    no_gpu = pytest.mark.skip(reason="no CUDA device")
+    by_hand = pytest.mark.skip(reason="slow: run by hand with FSL_SLOW=1")
+    for item in items:
+        if "real_data" in item.fixturenames and not os.environ.get("FSL_DATA"):
+            item.add_marker(no_data)
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
+        if "slow" in item.keywords and not os.environ.get("FSL_SLOW"):
+            item.add_marker(by_hand)
+
+
+@pytest.fixture
+def float64():
+    """Float64 as the default type, for proofs."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def write_image(file: Path, seed: int, hue: float, mode: str = "RGB") -> None:
+    """A noisy image whose colour tells its class."""
+    rng = np.random.default_rng(seed)
+    base = np.array([hue, 1 - hue, (hue * 7) % 1]) * 200
+    pixels = np.clip(base + rng.normal(0, 40, (30, 40, 3)), 0, 255).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    image.convert(mode).save(file, quality=90)
+
+
+def write_mini(folder: Path, n_images: int = 8) -> Path:
+    """A small miniImageNet in the original layout: 8 / 6 / 6 official classes."""
+    classes = json.loads((files("fewshot_env") / "splits" / "mini.json").read_text())["classes"]
+    (folder / "images").mkdir(parents=True)
+    for split, n in (("train", 8), ("val", 6), ("test", 6)):
+        rows = ["filename,label"]
+        for c, wnid in enumerate(classes[split][:n]):
+            for i in range(n_images):
+                file = f"{wnid}{i:08d}.jpg"
+                write_image(folder / "images" / file, 1000 * c + i, c / n)
+                rows.append(f"{file},{wnid}")
+        (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def write_cub(folder: Path, n_classes: int = 24) -> Path:
+    """A small CUB in the original layout: uneven classes, one gray-scale image; 12 / 6 / 6 classes."""
+    lines, number = [], 0
+    for c in range(1, n_classes + 1):
+        name = f"{c:03d}.Bird_{c}"
+        (folder / "images" / name).mkdir(parents=True)
+        for i in range(7 + c % 3):
+            number += 1
+            write_image(folder / "images" / name / f"b{i}.jpg", 77 * c + i, c / n_classes, "L" if number == 3 else "RGB")
+            lines.append(f"{number} {name}/b{i}.jpg")
+    (folder / "images.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> Path:
+    """Prepared stores of the small mini and cub."""
+    root = tmp_path_factory.mktemp("data")
+    prepare("mini", write_mini(root / "mini-source"), root / "stores")
+    prepare("cub", write_cub(root / "cub-source"), root / "stores")
+    return root / "stores"
+
+
+@pytest.fixture(scope="session")
+def small_store() -> ImageStore:
+    """20x20 images in memory: 6 classes of 10 in each split; each pixel tells class and number."""
+    images = np.zeros((180, 20, 20, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    classes = []
+    for k in range(18):
+        classes.append(ImageClass(f"class{k}", ("train", "val", "test")[k // 6], 10 * k, 10))
+        images[10 * k : 10 * k + 10] = np.clip(rng.normal(rng.uniform(50, 200, 3), 30, (10, 20, 20, 3)), 0, 255)
+    images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(180) // 10, np.arange(180)
+    return ImageStore(Path("memory"), "small", images, tuple(classes), {"sha256": "0" * 64})
+
+
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory) -> Path:
+    """Stores of the real images below FSL_DATA, prepared once."""
+    source, root = Path(os.environ["FSL_DATA"]), tmp_path_factory.getbasetemp().parent / "real-stores"
+    from filelock import FileLock
+
+    with FileLock(str(root) + ".lock"):
+        for name, folder in (("mini", "mini-imagenet"), ("cub", "CUB_200_2011")):
+            if not (root / name).exists():
+                prepare(name, source / folder, root)
+    return root
