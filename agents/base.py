@@ -73,7 +73,7 @@ class Agent(nn.Module, ABC):
             "score": float(self.spec.score(predictions.detach(), query_y).mean()),
         }
         self.optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses.sum().backward()
         parameters = [p for p in self.parameters() if p.grad is not None]
         grad_norm = nn.utils.clip_grad_norm_(parameters, self.config.outer_clip_norm or float("inf"))
         row["grad_norm"] = float(grad_norm)

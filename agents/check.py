@@ -78,7 +78,9 @@ def _check_act(agent: Agent, task: Episode) -> None:
     }
     action, expected = agent.act(obs), answers(agent, Episode(task.support[:1], task.query[:1]))[0]
     expected = expected.argmax(-1) if agent.spec.kind == "classification" else expected
-    _require(action.shape == tuple(expected.shape), f"act gives shape {action.shape}, but must give {tuple(expected.shape)}")
+    _require(
+        action.shape == tuple(expected.shape), f"act gives shape {action.shape}, but must give {tuple(expected.shape)}"
+    )
 
 
 def _check_learns(agent: Agent, train: Episode, steps: int) -> None:
@@ -87,7 +89,9 @@ def _check_learns(agent: Agent, train: Episode, steps: int) -> None:
     for _ in range(steps):
         predictions = agent.predict(agent.adapt(train.support), train.query.x)
         losses.append(agent.meta_update(predictions, train.query.labels)["loss"])
-    _require(losses[-1] < losses[0], f"{steps} updates on one batch must lower its loss; it went {losses[0]} to {losses[-1]}")
+    _require(
+        losses[-1] < losses[0], f"{steps} updates on one batch must lower its loss; it went {losses[0]} to {losses[-1]}"
+    )
 
 
 def _check_saves(agent: Agent, make: Callable[[], Agent], task: Episode) -> None:

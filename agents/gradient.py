@@ -27,7 +27,7 @@ class _Gradient(torch.autograd.Function):
         return grads, losses
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, v: Tensor, _: Tensor) -> tuple[Tensor, None]:
         (params,) = ctx.saved_tensors
         return ctx.objective.hessian_vector(params.detach(), v), None
@@ -40,5 +40,5 @@ def inner_gradient(params: Tensor, objective: Objective, first_order: bool) -> t
     """
     if first_order or not torch.is_grad_enabled():
         return objective.gradient(params.detach())
-    grads, losses = _Gradient.apply(params, objective)  # type: ignore[no-untyped-call]
+    grads, losses = _Gradient.apply(params, objective)
     return grads, losses

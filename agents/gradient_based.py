@@ -21,12 +21,14 @@ class GradientBasedConfig(NeuralConfig):
     """Settings of the inner loop."""
 
     inner_steps: int = Field(5, ge=1, description="T, updates per task in meta-training")
-    eval_steps: int | None = Field(None, ge=0, description="updates per task in validation and test; default inner_steps")
+    eval_steps: int | None = Field(
+        None, ge=0, description="updates per task in validation and test; default inner_steps"
+    )
     first_order: bool = Field(False, description="gradients inside the update are constants")
     clip: float | None = Field(
         None,
         gt=0,
-        description="bound on each element of the inner gradients, and of each task's gradient of the prior, where T > 1",
+        description="bound on each element of inner gradients and of each task's gradient of the prior, where T > 1",
     )
 
     @property

@@ -1,6 +1,6 @@
 """MAML (Finn et al. 2017; paper, Sect. 3.2): gradient descent from a learned prior.
 
-    theta^(t+1) = theta^(t) - inner_lr * grad L_support(theta^(t))                                    (Eq. 1)
+theta^(t+1) = theta^(t) - inner_lr * grad L_support(theta^(t))                                    (Eq. 1)
 """
 
 from __future__ import annotations

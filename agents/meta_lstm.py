@@ -62,7 +62,9 @@ class LSTMRule(nn.Module):
         bound = units**-0.5
         # first layer: rows are the input, forget, cell and output gates' units, columns the inputs and the hidden state
         self.weight = nn.Parameter(torch.empty(4 * units, n_inputs + units).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(4 * units).uniform_(-bound, bound) + torch.empty(4 * units).uniform_(-bound, bound))
+        self.bias = nn.Parameter(
+            torch.empty(4 * units).uniform_(-bound, bound) + torch.empty(4 * units).uniform_(-bound, bound)
+        )
         # second layer: weights of the hidden state, theta and the gate's previous value
         self.forget_weight = nn.Parameter(torch.empty(units + 2).uniform_(-0.01, 0.01))
         self.rate_weight = nn.Parameter(torch.empty(units + 2).uniform_(-0.01, 0.01))

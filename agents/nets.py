@@ -55,7 +55,7 @@ class LinearHead:
         return torch.zeros(shape) if name.endswith("bias") else uniform_fan_in(shape, shape[1], generator)
 
     def __call__(self, params: Tensor, features: Tensor) -> Tensor:
-        """params [B, P_head], features [B, S, F] -> [B, S, N]."""
+        """Params [B, P_head], features [B, S, F] -> [B, S, N]."""
         w = unpack(params, self.shapes)
         return torch.baddbmm(w["head.bias"].unsqueeze(1), features, w["head.weight"].transpose(1, 2))
 
@@ -81,7 +81,7 @@ class CosineHead:
         return uniform_fan_in(shape, shape[1], generator)
 
     def __call__(self, params: Tensor, features: Tensor) -> Tensor:
-        """params [B, P_head], features [B, S, F] -> [B, S, N]."""
+        """Params [B, P_head], features [B, S, F] -> [B, S, N]."""
         w = unpack(params, self.shapes)
         cosine = F.normalize(features, dim=-1, eps=1e-5) @ F.normalize(w["head.weight"], dim=-1).transpose(1, 2)
         return self.scale * (cosine * w["head.gain"].unsqueeze(1) if self.learn_gain else cosine)
@@ -111,7 +111,7 @@ class MLPBody:
         return torch.zeros(0)
 
     def __call__(self, params: Tensor, x: Tensor, stats: Tensor | None, seen: list[Tensor] | None) -> Tensor:
-        """params [B, P_body], x [B, S, *in_shape] -> features [B, S, F]."""
+        """Params [B, P_body], x [B, S, *in_shape] -> features [B, S, F]."""
         w = unpack(params, self.shapes)
         h = x.flatten(2)
         for i in range(self.n_layers):
@@ -154,7 +154,7 @@ class Conv4Body:
         return torch.tensor([0.0, 1.0]).view(1, 2, 1).expand(self.depth, 2, self.filters).flatten()
 
     def __call__(self, params: Tensor, x: Tensor, stats: Tensor | None, seen: list[Tensor] | None) -> Tensor:
-        """params [B, P_body], x [B, S, C, H, W] -> features [B, S, F].
+        """Params [B, P_body], x [B, S, C, H, W] -> features [B, S, F].
 
         stats [B, M]: statistics to normalise with, else those of x, which are appended to `seen` if given.
         """
@@ -217,7 +217,7 @@ class Net:
         return [slice(b, b + step) for b in range(0, tasks, step)]
 
     def features(self, params: Tensor, x: Tensor, stats: Tensor | None = None) -> Tensor:
-        """params [B, P] (or the body's part), x [B, S, *in_shape] -> [B, S, F]."""
+        """Params [B, P] (or the body's part), x [B, S, *in_shape] -> [B, S, F]."""
         body = params[:, : self.n_body]
         return torch.cat(
             [self.body(body[t], x[t], None if stats is None else stats[t], None) for t in self.chunks(params)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -19,13 +18,17 @@ class NeuralConfig(AgentConfig):
 
     hidden: tuple[int, ...] = Field((40, 40), min_length=1, description="ReLU layers of the MLP (vector inputs)")
     filters: int = Field(64, ge=1, description="filters per convolution of Conv4 (image inputs)")
-    padding: int = Field(0, ge=0, le=1, description="padding of Conv4's convolutions: 0 published (576 features), 1 Snell/Chen (1600)")
+    padding: int = Field(
+        0, ge=0, le=1, description="padding of Conv4's convolutions: 0 published (576 features), 1 Snell/Chen (1600)"
+    )
     bn: Literal["transductive", "support", "running"] = Field(
         "transductive",
-        description="statistics that batch normalisation uses for the query: those of the whole query (the paper's code), "
-        "of the task's support, or running ones from meta-training (worth about 3 points: never compare across modes)",
+        description="statistics that batch normalisation uses for the query: the whole query's (the paper's code), "
+        "the support's, or running ones from meta-training (worth about 3 points: never compare across modes)",
     )
-    bn_momentum: float = Field(0.1, gt=0, le=1, description="share of the newest batch in running statistics (published: 1)")
+    bn_momentum: float = Field(
+        0.1, gt=0, le=1, description="share of the newest batch in running statistics (published: 1)"
+    )
 
 
 @dataclass(frozen=True)

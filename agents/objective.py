@@ -28,7 +28,8 @@ class Objective:
 
     def gradient(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients [B, P] and losses [B] at params [B, P]."""
-        grads, losses = [], []
+        grads: list[Tensor] = []
+        losses: list[Tensor] = []
         for tasks in self.net.chunks(params):
             with torch.enable_grad():
                 leaf = params[tasks].detach().requires_grad_()
@@ -45,8 +46,7 @@ class Objective:
             def total(p: Tensor, tasks: slice = tasks) -> Tensor:
                 return self.loss(p, tasks).sum()
 
-            _, product = torch.func.jvp(torch.func.grad(total), (params[tasks],), (v[tasks],))
-            products.append(product)
+            products.append(torch.func.jvp(torch.func.grad(total), (params[tasks],), (v[tasks],))[1])
         return torch.cat(products)
 
 

@@ -60,7 +60,9 @@ def find(name: str) -> AgentSpec:
             sys.path.insert(0, "")
         return AgentSpec(name, name, "an agent of your own")
     if name not in AGENTS:
-        raise FewShotError(f"unknown agent {name!r}{suggest(name, AGENTS)}; known: {', '.join(AGENTS)}, or module:Class")
+        raise FewShotError(
+            f"unknown agent {name!r}{suggest(name, AGENTS)}; known: {', '.join(AGENTS)}, or module:Class"
+        )
     return AGENTS[name]
 
 

@@ -41,8 +41,12 @@ class FrozenConfig(TransferConfig):
 class BaselinePlusConfig(FrozenConfig):
     """Settings of Baseline++."""
 
-    scale: float = Field(2.0, gt=0, description="factor on the cosines (published: 2; Chen et al.: 2, or 10 above 200 classes)")
-    learn_gain: bool = Field(True, description="a learned factor per class (Chen et al., published); else a pure cosine")
+    scale: float = Field(
+        2.0, gt=0, description="factor on the cosines (published: 2; Chen et al.: 2, or 10 above 200 classes)"
+    )
+    learn_gain: bool = Field(
+        True, description="a learned factor per class (Chen et al., published); else a pure cosine"
+    )
 
 
 class Transfer(NeuralAgent):

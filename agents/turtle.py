@@ -28,7 +28,9 @@ class TurtleConfig(GradientBasedConfig):
     clip: float | None = Field(10.0, gt=0, description=GradientBasedConfig.model_fields["clip"].description)
     hidden_layers: int = Field(5, ge=0, description="ReLU layers of the meta-network (Fig. 3 varies 1 to 6)")
     hidden_units: int = Field(20, ge=1, description="units per hidden layer of the meta-network")
-    history: Literal["none", "gradients", "updates"] = Field("gradients", description="moving average among the inputs (Eq. 6)")
+    history: Literal["none", "gradients", "updates"] = Field(
+        "gradients", description="moving average among the inputs (Eq. 6)"
+    )
     beta: float = Field(0.9, ge=0, le=1, description="decay of the moving average")
     time_input: bool = Field(True, description="the step number t among the inputs")
     loss_input: bool = Field(False, description="the support loss among the inputs (a constant)")

@@ -25,7 +25,7 @@ SIZE = 84
 
 
 def read_mini(source: Path) -> list[SourceImage]:
-    """miniImageNet as `images/` and `{train,val,test}.csv` (filename,label), Ravi & Larochelle's layout."""
+    """MiniImageNet as `images/` and `{train,val,test}.csv` (filename,label), Ravi & Larochelle's layout."""
     split_of = {wnid: split for split, wnids in _split_list("mini")["classes"].items() for wnid in wnids}
     found: list[SourceImage] = []
     for split in SPLITS:

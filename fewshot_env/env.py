@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -53,7 +53,7 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         FewShotError: where the data do not hold such tasks.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 1}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 1}
 
     def __init__(self, sampler: str | TaskSampler, render_mode: str | None = None, **settings: Any) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -61,9 +61,8 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         self.sampler = build_sampler(sampler, settings)
         self.task_spec = self.sampler.spec
         self.render_mode = render_mode
-        self.observation_space = observation_space(
-            self.sampler.spec, self.sampler.support_size, self.sampler.query_size
-        )
+        self._spaces = observation_space(self.sampler.spec, self.sampler.support_size, self.sampler.query_size)
+        self.observation_space: spaces.Space[Obs] = self._spaces  # type: ignore[assignment]
         self.action_space = action_space(self.sampler.spec, self.sampler.query_size)
         self._task: Episode | None = None
         self._task_seed = 0
@@ -92,11 +91,10 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         self._answers = torch.as_tensor(np.asarray(action)).reshape(1, *targets.shape[1:])
         reward = float(self.sampler.spec.score(self._answers, targets)[0])
         info = {"task_seed": self._task_seed, "query_y": _array(targets)}
-        assert isinstance(self.observation_space, spaces.Dict)
-        blank = {name: np.zeros(space.shape or (), space.dtype) for name, space in self.observation_space.items()}
+        blank = {name: np.zeros(space.shape or (), space.dtype) for name, space in self._spaces.items()}
         return blank, reward, True, False, info
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """The current task, with the answers of the last step: uint8 [H, W, 3]."""
         if self.render_mode is None or self._task is None:
             return None

@@ -25,7 +25,9 @@ class ImageConfig(TaskConfig):
     n_way: int = Field(5, ge=2, description="classes in a task")
     n_shot: int = Field(1, ge=1, description="support images per class")
     n_query: int = Field(16, ge=1, description="query images per class (published implementation: 16)")
-    data_dir: str | None = Field(None, description="folder of prepared stores; default $FSL_HOME/data or ~/.cache/fsl/data")
+    data_dir: str | None = Field(
+        None, description="folder of prepared stores; default $FSL_HOME/data or ~/.cache/fsl/data"
+    )
 
 
 class ImageSampler:

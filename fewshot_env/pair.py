@@ -10,7 +10,6 @@ from fewshot_env.errors import FewShotError
 from fewshot_env.registry import EnvEntry, find
 
 
-
 @dataclass(frozen=True)
 class EnvPair:
     """The environment of meta-training and validation, and the one of the meta-test."""

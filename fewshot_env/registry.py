@@ -68,5 +68,14 @@ def load_plugins() -> None:
 
 
 register(EnvEntry("sine", "FewShot/Sine-v0", "fewshot_env.sine:SineSampler", "sine regression: y = A sin(x + phase)"))
-register(EnvEntry("mini", "FewShot/MiniImageNet-v0", "fewshot_env.images:MiniImageNet", "miniImageNet, 84x84 RGB, 64/16/20 classes"))
-register(EnvEntry("cub", "FewShot/CUB-v0", "fewshot_env.images:CUB", "CUB-200-2011 birds, 84x84 RGB, 100/50/50 classes"))
+register(
+    EnvEntry(
+        "mini",
+        "FewShot/MiniImageNet-v0",
+        "fewshot_env.images:MiniImageNet",
+        "miniImageNet, 84x84 RGB, 64/16/20 classes",
+    )
+)
+register(
+    EnvEntry("cub", "FewShot/CUB-v0", "fewshot_env.images:CUB", "CUB-200-2011 birds, 84x84 RGB, 100/50/50 classes")
+)

@@ -31,10 +31,13 @@ class TaskSampler(Protocol):
     Config: ClassVar[type[TaskConfig]]
     config: Any
     spec: TaskSpec
+    """The tasks' spaces; n_outputs counts the base classes in minibatches."""
     support_size: int
     query_size: int
     fingerprint: str
     """Names the task distribution, data included: two samplers with one fingerprint deal equal tasks."""
+
+    def __init__(self, **settings: Any) -> None: ...
 
     def sample(self, task_seeds: Sequence[int]) -> Episode:
         """Deal one task per seed, B in all, query answers included; equal seeds give equal tasks."""

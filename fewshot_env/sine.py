@@ -73,7 +73,8 @@ def _between(u: NDArray[np.float64], bounds: Range) -> NDArray[np.float64]:
 
 def _normal(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
     """Standard normal numbers from two uniforms (Box-Muller)."""
-    return np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * math.pi * v)
+    normal: NDArray[np.float64] = np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * math.pi * v)
+    return normal
 
 
 def _column(values: NDArray[np.float64]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -34,7 +34,7 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         FewShotError: where the data do not hold such tasks.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": AutoresetMode.DISABLED}
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.DISABLED}
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         A list of seeds deals to each place what the plain environment deals with that seed.
         """
         if isinstance(seed, list):
-            drawn = [_first_seed(s if s is not None else self.np_random.integers(2**63)) for s in seed]
+            drawn = [_first_seed(int(self.np_random.integers(2**63)) if s is None else s) for s in seed]
         else:
             super().reset(seed=seed)
             drawn = [int(s) for s in self.np_random.integers(2**63, size=self.num_envs)]
@@ -96,9 +96,7 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         }
         return obs, {"task_seed": np.array(self._seeds)}
 
-    def step(  # type: ignore[override]
-        self, actions: Tensor
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
+    def step(self, actions: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
         """Mark the answers of B tasks: rewards [B], all terminated, info["query_y"] [B, Q] or [B, Q, 1]."""
         if self._task is None:
             raise gymnasium.error.ResetNeeded("one task is one step: call reset before step")
@@ -117,4 +115,4 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
 
 def _first_seed(seed: int) -> int:
     """The task seed that the plain environment draws first after `reset(seed=seed)`."""
-    return int(np.random.default_rng(int(seed)).integers(2**63))
+    return int(np.random.default_rng(seed).integers(2**63))

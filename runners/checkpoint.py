@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,17 @@ def save(file: Path, content: dict[str, Any]) -> None:
 def load(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read what `save` wrote; raises FewShotError for a missing, damaged or foreign file."""
     try:
-        content = torch.load(file, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files that we refuse anyway
+            content = torch.load(file, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise FewShotError(f"there is no checkpoint {file}; name the folder of a run") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise FewShotError(f"the checkpoint {file} is damaged or not one of ours; use another run, or start anew") from error
+        raise FewShotError(
+            f"the checkpoint {file} is damaged or not one of ours; use another run, or start anew"
+        ) from error
     if not isinstance(content, dict) or {k: content.get(k) for k in FORMAT} != FORMAT:
-        raise FewShotError(f"{file} is not a checkpoint of fsl (version {FORMAT['version']}); use another run, or start anew")
+        raise FewShotError(
+            f"{file} is not a checkpoint of fsl (version {FORMAT['version']}); use another run, or start anew"
+        )
     return content

@@ -24,15 +24,21 @@ app = typer.Typer(
 data_app = typer.Typer(help="Prepare image data sets and see what is there.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Prepared data sets; default $FSL_HOME/data or ~/.cache/fsl/data.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Prepared data sets; default $FSL_HOME/data or ~/.cache/fsl/data.")
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
 @app.command()
 def run(
-    env: Annotated[str | None, typer.Option(help="NAME, or 'SOURCE->TARGET' (also SOURCE:TARGET): see fsl list.")] = None,
+    env: Annotated[
+        str | None, typer.Option(help="NAME, or 'SOURCE->TARGET' (also SOURCE:TARGET): see fsl list.")
+    ] = None,
     agent: Annotated[str | None, typer.Option(help="A name (see fsl list), or my_module:MyAgent.")] = None,
-    preset: Annotated[str, typer.Option(help="paper: the published numbers of tasks. quick: a minute, for a first look.")] = "paper",
+    preset: Annotated[
+        str, typer.Option(help="paper: the published numbers of tasks. quick: a minute, for a first look.")
+    ] = "paper",
     n_way: Annotated[int | None, typer.Option(help="Classes per task.")] = None,
     n_shot: Annotated[int | None, typer.Option(help="Support items per class.")] = None,
     n_query: Annotated[int | None, typer.Option(help="Query items per class.")] = None,
@@ -40,7 +46,12 @@ def run(
     meta_batch: Annotated[int | None, typer.Option(help="Tasks per outer step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and training tasks.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting: agent.inner_lr=0.1, env.noise=0.3, val_every=1000.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting: agent.inner_lr=0.1, env.noise=0.3, val_every=1000."
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of the same keys.")] = None,
     log_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
     data_dir: DataDir = None,
@@ -101,9 +112,14 @@ def _carry_out(plan: Plan, folder: Path) -> None:
 @app.command(name="eval")
 def eval_(
     run: RunFolder,
-    env: Annotated[str | None, typer.Option(help="Another environment to test on; default the run's own target.")] = None,
+    env: Annotated[
+        str | None, typer.Option(help="Another environment to test on; default the run's own target.")
+    ] = None,
     tasks: Annotated[int | None, typer.Option(help="Test tasks.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Settings of the test: env.n_shot=5, agent.eval_steps=20.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Settings of the test: env.n_shot=5, agent.eval_steps=20."),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Test a run's best weights on frozen test episodes, of its own or another environment."""

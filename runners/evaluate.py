@@ -91,6 +91,8 @@ def in_words(summary: dict[str, Any]) -> str:
     """One line: "accuracy 0.312 ± 0.014 (95 % interval over 600 tasks), median 0.300"."""
     if summary["mean"] is None:
         return f"{summary['metric']}: all {summary['tasks']} tasks diverged"
-    interval = "" if summary["ci95"] is None else f" ± {summary['ci95']:.3f} (95 % interval over {summary['tasks']} tasks)"
+    interval = (
+        "" if summary["ci95"] is None else f" ± {summary['ci95']:.3f} (95 % interval over {summary['tasks']} tasks)"
+    )
     diverged = f", {summary['diverged']} diverged" if summary["diverged"] else ""
     return f"{summary['metric']} {summary['mean']:.3f}{interval}, median {summary['median']:.3f}{diverged}"

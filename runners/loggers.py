@@ -58,7 +58,7 @@ class TensorBoardLogger:
     def __init__(self, folder: Path, tasks_seen: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=tasks_seen + 1 if tasks_seen else None)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder), purge_step=tasks_seen + 1 if tasks_seen else None)
 
     def write(self, tasks_seen: int, row: Row) -> None:
         """Log one row of scalars."""

@@ -88,7 +88,9 @@ class Plan:
         """Where to compute."""
         name = self.run.device
         try:
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+            device = (
+                torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+            )
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
@@ -137,9 +139,8 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     spec = sampler(**own, split="train").spec
     sampler(**own, split="val")
     target = sampler_class(pair.target.sampler)
-    if pair.source != pair.target:
-        validate(target.Config, section(settings, "env"), "env.", RESERVED)
-    shared = {k: v for k, v in own.items() if k in target.Config.model_fields}
+    chosen = own if target.Config is sampler.Config else section(settings, "env")
+    shared = {k: v for k, v in chosen.items() if k in target.Config.model_fields}
     target_spec = target(**shared, split="test").spec
     pair.check(spec, target_spec)
 
@@ -150,9 +151,8 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     validate(agent_class.Config, chosen, "agent.")
     agent_config = validate(agent_class.Config, defaults | chosen, "agent.")
     protocol = paper_protocol(spec, n_shot) | (quick_protocol(spec) if preset == "quick" else {})
-    if not agent_class.learns:
-        protocol["train_tasks"] = 0
-    run = validate(RunConfig, protocol | {k: v for k, v in settings.items() if "." not in k})
+    fixed = {} if agent_class.learns else {"train_tasks": 0}
+    run = validate(RunConfig, protocol | {k: v for k, v in settings.items() if "." not in k} | fixed)
     return Plan(run, pair, env_config, agent_class, agent_config, spec, target_spec)
 
 

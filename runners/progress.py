@@ -17,8 +17,8 @@ Item = TypeVar("Item")
 class Report(Protocol):
     """Takes the state of the work."""
 
-    def __call__(self, done: int, note: str) -> None:
-        """Report that `done` units are finished."""
+    def __call__(self, now: int, note: str, /) -> None:
+        """Report that `now` units are finished."""
         ...
 
 
@@ -38,7 +38,11 @@ def progress(label: str, total: int, unit: str, done: int = 0, every: float = 10
         )  # fmt: skip
         with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
             shown = bar.add_task(label, total=total, completed=done, rate="", note="")
-            yield lambda n, note: bar.update(shown, completed=n, rate=f"{rate(n):.1f} {unit}/s", note=note)
+
+            def show(now: int, note: str) -> None:
+                bar.update(shown, completed=now, rate=f"{rate(now):.1f} {unit}/s", note=note)
+
+            yield show
         return
     last = [start]
 
@@ -46,7 +50,9 @@ def progress(label: str, total: int, unit: str, done: int = 0, every: float = 10
         if time.monotonic() - last[0] >= every:
             last[0] = time.monotonic()
             left = (total - now) / max(rate(now), 1e-9)
-            print(f"{label} {now}/{total} {rate(now):.1f} {unit}/s, {left:.0f} s left {note}", file=sys.stderr, flush=True)
+            print(
+                f"{label} {now}/{total} {rate(now):.1f} {unit}/s, {left:.0f} s left {note}", file=sys.stderr, flush=True
+            )
 
     yield line
 

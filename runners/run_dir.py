@@ -24,7 +24,9 @@ def create(log_dir: Path, plan: Plan) -> Path:
         folder = next(log_dir / name for name in names if _made(log_dir / name))
         write_json(folder / "config.json", {"settings": plan.settings, "versions": versions()})
     except OSError as error:
-        raise FewShotError(f"the log directory {log_dir} can not be written ({error}); choose another --log-dir") from error
+        raise FewShotError(
+            f"the log directory {log_dir} can not be written ({error}); choose another --log-dir"
+        ) from error
     return folder
 
 

@@ -116,7 +116,9 @@ class Run:
         at.validated = at.tasks_seen
         row = {f"val/{name}": summary[name] for name in (*_NUMBERS,) if summary[name] is not None}
         self.loggers.write(at.tasks_seen, {f"val/{spec.metric}": summary["mean"] or float("nan")} | row)
-        self.loggers.board.picture("val/episode", picture_of(self.agent, self.val_env, self.val_seeds[0]), at.tasks_seen)
+        self.loggers.board.picture(
+            "val/episode", picture_of(self.agent, self.val_env, self.val_seeds[0]), at.tasks_seen
+        )
         for name, values in self.agent.distributions().items():
             self.loggers.board.distribution(name, values, at.tasks_seen)
         score = None if summary["mean"] is None else (1 if spec.kind == "classification" else -1) * summary["mean"]
@@ -177,7 +179,9 @@ class Run:
             )  # fmt: skip
             torch.set_rng_state(content["rng"].cpu())
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise FewShotError(f"the checkpoint {file} belongs to another agent or environment; start a new run") from error
+            raise FewShotError(
+                f"the checkpoint {file} belongs to another agent or environment; start a new run"
+            ) from error
 
 
 _NUMBERS = ("ci95", "median", "diverged")

@@ -72,7 +72,9 @@ def write_cub(folder: Path, n_classes: int = 24) -> Path:
         (folder / "images" / name).mkdir(parents=True)
         for i in range(7 + c % 3):
             number += 1
-            write_image(folder / "images" / name / f"b{i}.jpg", 77 * c + i, c / n_classes, "L" if number == 3 else "RGB")
+            write_image(
+                folder / "images" / name / f"b{i}.jpg", 77 * c + i, c / n_classes, "L" if number == 3 else "RGB"
+            )
             lines.append(f"{number} {name}/b{i}.jpg")
     (folder / "images.txt").write_text("\n".join(lines) + "\n")
     return folder

@@ -90,7 +90,11 @@ def lstm_update(agent):
 CASES = {
     "maml": ("maml", maml_update, {"inner_lr": 0.1}),
     "turtle": ("turtle", turtle_update, {}),
-    "turtle-plain": ("turtle", turtle_update, {"history": "none", "time_input": False, "learned_rates": False, "hidden_layers": 2}),
+    "turtle-plain": (
+        "turtle",
+        turtle_update,
+        {"history": "none", "time_input": False, "learned_rates": False, "hidden_layers": 2},
+    ),
     "turtle-updates": ("turtle", turtle_update, {"history": "updates", "per_layer": True, "hidden_layers": 1}),
     "turtle-loss": ("turtle", turtle_update, {"loss_input": True, "hidden_layers": 2}),
     "lstm": ("lstm", lstm_update, {"hidden_units": 4}),

@@ -132,7 +132,12 @@ def test_damaged_stores_are_told(mini_source, tmp_path):
         ImageStore.open(store)
     (store / "images.npy").write_bytes(whole)
     index = json.loads((store / "index.json").read_text())
-    for broken in ("{", "[]", json.dumps(index | {"version": 99}), json.dumps(index | {"classes": index["classes"][1:]})):
+    for broken in (
+        "{",
+        "[]",
+        json.dumps(index | {"version": 99}),
+        json.dumps(index | {"classes": index["classes"][1:]}),
+    ):
         (store / "index.json").write_text(broken)
         with pytest.raises(FewShotError, match="prepare it again"):
             ImageStore.open(store)

@@ -73,6 +73,11 @@ def test_more_than_the_data_allow(small_store):
 
 
 def test_fingerprint_tells_distributions_apart(small_store):
-    prints = {ImageSampler(small_store, split=s, n_way=w, n_query=2).fingerprint for s in ("val", "test") for w in (2, 3)}
+    prints = {
+        ImageSampler(small_store, split=s, n_way=w, n_query=2).fingerprint for s in ("val", "test") for w in (2, 3)
+    }
     assert len(prints) == 4
-    assert ImageSampler(small_store, n_query=2, data_dir="/somewhere").fingerprint == ImageSampler(small_store, n_query=2).fingerprint
+    assert (
+        ImageSampler(small_store, n_query=2, data_dir="/somewhere").fingerprint
+        == ImageSampler(small_store, n_query=2).fingerprint
+    )

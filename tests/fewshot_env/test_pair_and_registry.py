@@ -9,7 +9,9 @@ from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair
 
 
-@pytest.mark.parametrize("text", ["mini->cub", "mini→cub", "mini:cub", " mini -> cub ", "FewShot/MiniImageNet-v0->FewShot/CUB-v0"])
+@pytest.mark.parametrize(
+    "text", ["mini->cub", "mini→cub", "mini:cub", " mini -> cub ", "FewShot/MiniImageNet-v0->FewShot/CUB-v0"]
+)
 def test_pairs(text):
     pair = EnvPair.parse(text)
     assert (pair.source.name, pair.target.name, str(pair), pair.slug) == ("mini", "cub", "mini->cub", "mini-to-cub")
@@ -26,7 +28,9 @@ def test_no_pair(text):
 
 
 def test_unknown_names_suggest_the_nearest():
-    with pytest.raises(FewShotError, match=r"unknown environment 'minni' \(did you mean 'mini'\?\); known: sine, mini, cub"):
+    with pytest.raises(
+        FewShotError, match=r"unknown environment 'minni' \(did you mean 'mini'\?\); known: sine, mini, cub"
+    ):
         EnvPair.parse("minni->cub")
 
 
@@ -34,7 +38,9 @@ def test_different_spaces_are_told():
     images = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
     sine = TaskSpec("regression", (1,), 1, 1, (-5, 5), (-10, 10))
     pair = EnvPair.parse("mini->sine")
-    with pytest.raises(FewShotError, match="classification of inputs 3x84x84 with 5 outputs, sine has regression of inputs 1"):
+    with pytest.raises(
+        FewShotError, match="classification of inputs 3x84x84 with 5 outputs, sine has regression of inputs 1"
+    ):
         pair.check(images, sine)
     pair.check(images, TaskSpec("classification", (3, 84, 84), 5, 100, (0, 1), (0, 4)))
 

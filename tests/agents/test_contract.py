@@ -1,0 +1,129 @@
+"""check_agent over every registered agent, on sine and on images; and that it catches what breaks it."""
+
+import pytest
+import torch
+
+import agents
+from agents.base import Agent
+from agents.chance import Chance
+from agents.check import check_agent
+from fewshot_env.episode import Episode
+from fewshot_env.images import ImageSampler
+from fewshot_env.sine import SineSampler
+
+SETTINGS = {"n_way": 3, "n_shot": 2, "n_query": 3}
+
+
+def deal(sampler, seeds):
+    task = sampler.sample(seeds)
+    return Episode(task.support.to("cpu"), task.query.to("cpu"))
+
+
+def tasks_for(kind, minibatch, small_store):
+    """A training batch and a test batch."""
+    if kind == "sine":
+        train = SineSampler(minibatch=minibatch) if minibatch else SineSampler()
+        return SineSampler().spec, deal(train, [1] if minibatch else [1, 2, 3]), deal(SineSampler(split="test"), [4, 5])
+    episodes = ImageSampler(small_store, **SETTINGS)
+    train = ImageSampler(small_store, minibatch=minibatch) if minibatch else episodes
+    return (
+        episodes.spec,
+        deal(train, [1] if minibatch else [1, 2, 3]),
+        deal(ImageSampler(small_store, split="test", **SETTINGS), [4, 5]),
+    )
+
+
+@pytest.mark.parametrize("kind", ["sine", "images"])
+@pytest.mark.parametrize("name", agents.AGENTS)
+def test_every_agent_keeps_the_contract(name, kind, small_store):
+    settings = {} if name == "chance" else {"filters": 8, "padding": 1}
+    minibatch = agents.find(name).load().Config.model_fields["minibatch"].get_default()
+    spec, train, test = tasks_for(kind, minibatch, small_store)
+    check_agent(lambda: agents.make(name, spec, n_shot=2, outer_lr=0.01, **settings), train, test, steps=10)
+
+
+def broken(**methods):
+    return type("Broken", (Chance,), methods)
+
+
+class Learner(Agent):
+    """A linear model that ignores the support."""
+
+    def __init__(self, spec, config):
+        super().__init__(spec, config)
+        self.linear = torch.nn.Linear(1, 1)
+        self.count = torch.nn.Buffer(torch.zeros(()))
+
+    def adapt(self, support):
+        return None
+
+    def predict(self, adapted, query_x):
+        return self.linear(query_x) if self.training else self.linear(query_x).detach()
+
+
+BROKEN = {
+    "must be \\[B, Q, n_outputs\\]": broken(predict=lambda self, adapted, x: adapted),
+    "must not carry a graph": type("Graph", (Learner,), {"predict": lambda self, adapted, x: self.linear(x)}),
+    "must give the same answers": broken(predict=lambda self, adapted, x: torch.rand(*x.shape[:2], 1)),
+    "must not change the agent": type("Changes", (Learner,), {"adapt": lambda self, support: self.count.add_(1)}),
+    "must not depend on the other tasks": broken(
+        adapt=lambda self, s: s.labels.mean(dtype=torch.float32).expand(len(s.x), 1, 1)
+    ),
+    "empty support": broken(adapt=lambda self, s: s.labels.mean(1, keepdim=True)),
+    "must lower its loss": type("Lazy", (Learner,), {"meta_update": lambda self, p, y: {"loss": 1.0}}),
+    "must keep the predictions": type(
+        "Forgets", (Learner,), {"load_state": lambda self, state: self.linear.weight.data.mul_(3)}
+    ),
+}
+
+
+@pytest.mark.parametrize("promise", BROKEN)
+def test_it_catches_broken_promises(promise, small_store):
+    spec, train, test = tasks_for("sine", 0, small_store)
+    with pytest.raises(AssertionError, match=promise):
+        check_agent(lambda: BROKEN[promise](spec, BROKEN[promise].Config()), train, test)
+
+
+def test_the_whole_learner_passes(small_store):
+    spec, train, test = tasks_for("sine", 0, small_store)
+    check_agent(lambda: Learner(spec, Learner.Config()), train, test)
+
+
+def test_a_step_that_is_not_finite_changes_nothing():
+    spec = SineSampler().spec
+    agent = Learner(spec, Learner.Config())
+    before = agent.linear.weight.clone()
+    row = agent.meta_update(agent.predict(None, torch.full((1, 2, 1), torch.inf)), torch.zeros(1, 2, 1))
+    assert row["skipped"] == 1
+    assert torch.equal(before, agent.linear.weight)
+    row = agent.meta_update(agent.predict(None, torch.ones(1, 2, 1)), torch.zeros(1, 2, 1))
+    assert row["skipped"] == 0
+    assert not torch.equal(before, agent.linear.weight)
+
+
+def test_registry():
+    from fewshot_env.errors import FewShotError
+
+    with pytest.raises(FewShotError, match=r"unknown agent 'turtel' \(did you mean 'turtle'\?\)"):
+        agents.find("turtel")
+    with pytest.raises(FewShotError, match="already registered"):
+        agents.register("maml", "x:Y", "")
+    with pytest.raises(FewShotError, match="can not be imported"):
+        agents.find("no_such_module:Agent").load()
+    with pytest.raises(FewShotError, match="is not an agent"):
+        agents.find("json:JSONDecoder").load()
+
+
+def test_a_broken_plugin_warns_and_is_skipped(monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    from agents import registry
+
+    points = [EntryPoint("maml", "other:Maml", "fsl.agents"), EntryPoint("mine", "my:Agent", "fsl.agents")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    try:
+        with pytest.warns(UserWarning, match="'maml' was skipped"):
+            registry.load_plugins()
+        assert registry.AGENTS["mine"].where == "my:Agent"
+    finally:
+        registry.AGENTS.pop("mine", None)

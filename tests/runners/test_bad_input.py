@@ -1,0 +1,167 @@
+"""Bad input: one clear line, exit code 2, nothing left behind."""
+
+import pytest
+import torch
+
+from tests.conftest import write_mini
+from tests.runners.helpers import IMAGES, TINY, fsl, main, only_run, sets
+
+SINE = ["--env", "sine", "--agent", "maml"]
+
+
+def refused(capsys, message, *words, left=None):
+    assert main(*words) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert err.startswith("fsl: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert out == ""
+    if left is not None:
+        assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--env", "minni", "--agent", "maml"], "unknown environment 'minni' (did you mean 'mini'?)"),
+        (["--env", "sine", "--agent", "mamll"], "unknown agent 'mamll' (did you mean 'maml'?)"),
+        (["--env", "sine"], "--agent is missing"),
+        (["--agent", "maml"], "--env is missing"),
+        (["--env", "sine->", "--agent", "maml"], "must be NAME or 'SOURCE->TARGET'"),
+        ([*SINE, *sets("agent.inner_lrr=1")], "unknown setting 'agent.inner_lrr' (did you mean 'agent.inner_lr'?)"),
+        ([*SINE, *sets("agent.inner_lr=fast")], "agent.inner_lr is 'fast', but: Input should be a valid number"),
+        ([*SINE, *sets("agent.inner_lr=-1")], "setting agent.inner_lr is -1, but: Input should be greater than 0"),
+        ([*SINE, *sets("env.n_way=3")], "unknown setting 'env.n_way'"),
+        ([*SINE, *sets("env.split=test")], "unknown setting 'env.split'"),
+        ([*SINE, *sets("sed=3")], "unknown setting 'sed' (did you mean 'seed'?)"),
+        ([*SINE, *sets("agnet.inner_lr=3")], "must begin with 'env.' or 'agent.'"),
+        ([*SINE, *sets("agent.inner_lr")], "must be KEY=VALUE"),
+        ([*SINE, *sets("agent.inner_lr=[1")], "not valid YAML"),
+        ([*SINE, *sets("seed=-1")], "setting seed is -1"),
+        ([*SINE, "--preset", "fast"], "must be paper or quick"),
+        ([*SINE, "--device", "cuda:9"], "device 'cuda:9' can not be used"),
+        ([*SINE, "--device", "toaster"], "device 'toaster' can not be used"),
+        ([*SINE, "--config", "/no/such/file"], "--config /no/such/file can not be read"),
+        (["--env", "sine", "--agent", "no_module:Agent"], "can not be imported"),
+        (["--env", "sine", "--agent", "json:loads"], "is not an agent"),
+        (["--resume", "/no/such/run"], "is not the folder of a run"),
+    ],
+)  # fmt: skip
+def test_wrong_words(words, message, tmp_path, capsys):
+    left = None if "--resume" in words else tmp_path / "runs"
+    more = [] if left is None else ["--log-dir", left]
+    refused(capsys, message, "run", *words, *more, left=left)
+
+
+@pytest.mark.parametrize(
+    ("env", "pairs", "message"),
+    [
+        ("mini", ["env.n_way=9"], "the train split of mini has 8 classes, but n_way is 9"),
+        ("mini", ["env.n_way=7"], "the val split of mini has 6 classes, but n_way is 7"),
+        ("mini->cub", ["env.n_query=7"], "cub has 7 images, but n_shot + n_query needs 1 + 7 = 8"),
+        ("mini", ["env.n_shot=5", "env.n_query=4"], "has 8 images, but n_shot + n_query needs 5 + 4 = 9"),
+        ("mini->sine", [], "mini->sine pairs different spaces"),
+        ("sine->mini", ["env.n_query=2"], "sine->mini pairs different spaces"),
+        ("mini", ["env.n_way=1"], "setting env.n_way is 1"),
+    ],
+)
+def test_tasks_that_the_data_do_not_hold(env, pairs, message, tmp_path, data_dir, capsys):
+    base = [] if env.startswith("sine") else [*IMAGES]
+    words = ["run", "--env", env, "--agent", "maml", "--log-dir", tmp_path / "runs", *sets(*base, *pairs)]
+    words += [] if env.startswith("sine") else ["--data-dir", data_dir]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FSL_HOME", str(data_dir.parent / "as-home"))
+        (data_dir.parent / "as-home").mkdir(exist_ok=True)
+        if not (data_dir.parent / "as-home" / "data").exists():
+            (data_dir.parent / "as-home" / "data").symlink_to(data_dir)
+        refused(capsys, message, *words, left=tmp_path / "runs")
+
+
+def test_missing_data_says_how_to_get_it(tmp_path, capsys):
+    words = [
+        "run",
+        "--env",
+        "mini->cub",
+        "--agent",
+        "turtle",
+        "--data-dir",
+        tmp_path / "none",
+        "--log-dir",
+        tmp_path / "runs",
+    ]
+    message = "miniImageNet is not prepared in " + str(tmp_path / "none" / "mini")
+    refused(capsys, message, *words, left=tmp_path / "runs")
+    main(*words)
+    assert "fsl data prepare mini --source PATH" in capsys.readouterr().err
+
+
+def test_a_broken_image_file(tmp_path, capsys):
+    source = write_mini(tmp_path / "mini", n_images=1)
+    next((source / "images").iterdir()).write_bytes(b"\xff\xd8\xff\xe0broken")
+    words = ["data", "prepare", "mini", "--source", source, "--data-dir", tmp_path / "stores"]
+    assert main(*words) == 2
+    err = capsys.readouterr().err
+    assert "is not a readable image" in err
+    assert not list((tmp_path / "stores").iterdir())
+
+
+def test_unwritable_log_directory(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    refused(capsys, "can not be written", "run", *SINE, "--log-dir", tmp_path / "file" / "runs")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None, "other"])
+def test_corrupt_and_foreign_checkpoints(content, tmp_path, capsys):
+    main("run", *SINE, "--log-dir", tmp_path, *sets(*TINY))
+    run = only_run(tmp_path)
+    (run / "result.json").unlink()
+    whole = (run / "last.pt").read_bytes()
+    for name in ("last.pt", "best.pt"):
+        if content == "other":
+            torch.save({"weights": torch.zeros(3)}, run / name)
+        else:
+            (run / name).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    capsys.readouterr()
+    before = sorted(p.name for p in run.iterdir())
+    for words in (["run", "--resume", run], ["eval", run]):
+        assert main(*words) == 2
+        err = capsys.readouterr().err
+        assert "checkpoint" in err
+        assert err.count("\n") == 1
+    assert sorted(p.name for p in run.iterdir()) == before
+
+
+def test_a_checkpoint_of_another_agent(tmp_path, capsys):
+    for agent in ("maml", "turtle"):
+        main("run", "--env", "sine", "--agent", agent, "--log-dir", tmp_path / agent, *sets(*TINY))
+    maml, turtle = only_run(tmp_path / "maml"), only_run(tmp_path / "turtle")
+    (turtle / "result.json").unlink()
+    (turtle / "last.pt").write_bytes((maml / "last.pt").read_bytes())
+    (turtle / "best.pt").write_bytes((maml / "best.pt").read_bytes())
+    capsys.readouterr()
+    assert main("run", "--resume", turtle) == 2
+    assert "belongs to another agent" in capsys.readouterr().err
+    assert main("eval", turtle) == 2
+    assert "do not fit" in capsys.readouterr().err
+
+
+def test_a_checkpoint_never_runs_code(tmp_path, capsys):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    main("run", *SINE, "--log-dir", tmp_path / "runs", *sets(*TINY))
+    run = only_run(tmp_path / "runs")
+    (run / "best.pt").write_bytes(pickle.dumps(Evil()))
+    assert main("eval", run) == 2
+    assert not (tmp_path / "owned").exists()
+
+
+def test_an_unknown_option_is_told_too():
+    done = fsl("run", "--envv", "sine", check=False)
+    assert done.returncode == 2
+    assert "No such option" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,47 @@
+"""The small commands: list, show, data."""
+
+from tests.conftest import write_cub, write_mini
+from tests.runners.helpers import fsl, main
+
+
+def test_list(capsys, monkeypatch, data_dir, tmp_path):
+    monkeypatch.setenv("FSL_HOME", str(tmp_path))
+    assert main("list") == 0
+    out = capsys.readouterr().out
+    assert "sine" in out
+    assert "[no data: fsl data prepare mini]" in out
+    (tmp_path / "data").symlink_to(data_dir)
+    main("list")
+    out = capsys.readouterr().out
+    assert "no data" not in out
+    assert all(name in out for name in ("turtle", "fo-maml", "lstm-enhanced", "baseline++", "chance"))
+
+
+def test_show(capsys):
+    assert main("show", "lstm-enhanced") == 0
+    out = capsys.readouterr().out
+    assert "agent.first_order = false" in out
+    assert "agent.inner_steps = 8" in out
+    assert main("show", "maml") == 0
+    out = capsys.readouterr().out
+    assert "alpha, learning rate of the inner loop" in out
+    assert "inner_steps = 5, eval_steps = 10, meta_batch = 4" in out
+
+
+def test_prepare_and_list_data(tmp_path, capsys):
+    write_mini(tmp_path / "m", n_images=1)
+    write_cub(tmp_path / "c", n_classes=4)
+    stores = tmp_path / "stores"
+    main("data", "list", "--data-dir", stores)
+    assert capsys.readouterr().out.count("not prepared") == 2
+    assert main("data", "prepare", "mini", "--source", tmp_path / "m", "--data-dir", stores) == 0
+    assert "train 8 classes, 8 images (of 64, 38400)" in capsys.readouterr().out
+    assert main("data", "prepare", "cub", "--source", tmp_path / "c", "--data-dir", stores) == 0
+    main("data", "list", "--data-dir", stores)
+    out = capsys.readouterr().out
+    assert "cub    train 2 classes, 15 images (of 100, 5885)" in out
+
+
+def test_help():
+    done = fsl("--help")
+    assert "run" in done.stdout

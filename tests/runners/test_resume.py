@@ -1,0 +1,149 @@
+"""An interrupted run, continued, equals the uninterrupted one bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from runners import checkpoint
+from runners.train import Interrupted, outer_step
+from tests.runners.helpers import IMAGES, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
+
+CASES = {
+    "turtle": ["--env", "sine", "--agent", "turtle", *sets(*TINY)],
+    "lstm": ["--env", "sine", "--agent", "lstm", *sets(*TINY)],
+    "images": ["--env", "mini->cub", "--agent", "maml", *sets(*TINY, *SMALL_NET, *IMAGES)],
+    "baseline++": [
+        "--env",
+        "cub",
+        "--agent",
+        "baseline++",
+        *sets(*TINY, *IMAGES, "agent.filters=4", "agent.adapt_steps=4"),
+    ],
+}
+
+
+def everything(run):
+    """Weights, optimizer, scores and logged rows of a finished run (without times)."""
+    state = torch.load(run / "last.pt", weights_only=True)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+    return state, result_of(run)["scores"], rows
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("stop_at", [0, 2, 5])
+def test_resumed_equals_uninterrupted(case, stop_at, tmp_path, data_dir, monkeypatch):
+    images = [] if "sine" in CASES[case] else ["--data-dir", data_dir]
+    main("run", *CASES[case], *images, "--log-dir", tmp_path / "whole")
+    steps = [0]
+
+    def interrupted_step(*args):
+        if steps[0] == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        steps[0] += 1
+        outer_step(*args)
+
+    monkeypatch.setattr("runners.train.outer_step", interrupted_step)
+    assert main("run", *CASES[case], *images, "--log-dir", tmp_path / "cut") == 130
+    run = only_run(tmp_path / "cut")
+    assert not (run / "result.json").exists()
+    monkeypatch.setattr("runners.train.outer_step", outer_step)
+    assert main("run", "--resume", run) == 0
+    whole, cut = everything(only_run(tmp_path / "whole")), everything(run)
+    assert all(same(a, b) for a, b in zip(whole, cut, strict=True))
+
+
+def test_interrupt_during_validation(tmp_path, monkeypatch):
+    main("run", *CASES["turtle"], "--log-dir", tmp_path / "whole")
+    from runners import train
+
+    real, calls = train.evaluate, [0]
+
+    def evaluate(agent, env, seeds, stop):
+        calls[0] += 1
+        if calls[0] == 2:
+            raise Interrupted(143)
+        return real(agent, env, seeds, stop)
+
+    monkeypatch.setattr(train, "evaluate", evaluate)
+    assert main("run", *CASES["turtle"], "--log-dir", tmp_path / "cut") == 143
+    run = only_run(tmp_path / "cut")
+    assert main("run", "--resume", run) == 0
+    whole, cut = everything(only_run(tmp_path / "whole")), everything(run)
+    assert all(same(a, b) for a, b in zip(whole, cut, strict=True))
+
+
+def test_ctrl_c_of_a_real_process(tmp_path):
+    words = [
+        "run",
+        "--env",
+        "sine",
+        "--agent",
+        "maml",
+        "--log-dir",
+        tmp_path,
+        *sets(*TINY, "train_tasks=1000000", "log_every=10"),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runners", *map(str, words)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(tmp_path.glob("*/last.pt")):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    run = only_run(tmp_path)
+    assert f"continue with: fsl run --resume {run}" in errors
+    assert "Traceback" not in errors
+    assert checkpoint.load(run / "last.pt")["tasks_seen"] > 0
+
+
+def test_killed_between_saves_loses_nothing_that_was_saved(tmp_path):
+    main("run", *CASES["turtle"], "--log-dir", tmp_path / "whole")
+    killed = (
+        "import os, signal, sys\n"
+        "from runners import cli, train\n"
+        "real, n = train.outer_step, [0]\n"
+        "def step(*a):\n"
+        "    n[0] += 1\n"
+        "    if n[0] == 11: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    real(*a)\n"
+        "train.outer_step = step\n"
+        f"sys.argv = ['fsl', 'run', '--log-dir', {str(tmp_path / 'cut')!r}, *{CASES['turtle']!r}]\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", killed], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    run = only_run(tmp_path / "cut")
+    fsl("run", "--resume", run)
+    whole, cut = everything(only_run(tmp_path / "whole")), everything(run)
+    assert all(same(a, b) for a, b in zip(whole, cut, strict=True))
+
+
+def test_resume_takes_no_other_settings_and_no_finished_run(tmp_path, capsys):
+    main("run", *CASES["turtle"], "--log-dir", tmp_path)
+    run = only_run(tmp_path)
+    assert main("run", "--resume", run, "--seed", 2) == 2
+    assert main("run", "--resume", run) == 2
+    assert "is finished" in capsys.readouterr().err
