@@ -40,13 +40,12 @@ class RunConfig(BaseModel):
     eval_batch: int = Field(10, ge=1, description="tasks evaluated at once; changes speed alone")
     log_every: int = Field(500, ge=1, description="tasks between rows of the training log")
     device: str = Field("auto", description="auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
-    threads: int = Field(1, ge=1, description="CPU threads; one is fastest for small nets")
+    threads: int = Field(1, ge=1, description="CPU threads; more than one only on an idle machine")
 
 
 def paper_protocol(spec: TaskSpec, n_shot: int) -> Settings:
     """The published numbers of tasks: sine 70,000 / 1,000 / 2,000; images 60,000 or 40,000 / 600 / 600."""
-    images = len(spec.in_shape) == 3
-    pace = {"eval_batch": 10, "threads": torch.get_num_threads()} if images else {"eval_batch": 100, "threads": 1}
+    pace = {"eval_batch": 10 if len(spec.in_shape) == 3 else 100}
     if spec.kind == "regression":
         return pace | {"train_tasks": 70_000, "val_tasks": 1000, "test_tasks": 2000}
     return pace | {"train_tasks": 60_000 if n_shot < 5 else 40_000, "val_tasks": 600, "test_tasks": 600}
