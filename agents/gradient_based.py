@@ -13,7 +13,7 @@ from agents.base import AgentConfig
 from agents.inner_loop import UpdateRule, inner_loop
 from agents.nets import LinearHead, Net
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
-from agents.objective import support_objective
+from agents.objectives import support_objective
 from fewshot_env.episode import Split, TaskSpec
 
 

@@ -55,7 +55,7 @@ class LinearHead:
         return torch.zeros(shape) if name.endswith("bias") else uniform_fan_in(shape, shape[1], generator)
 
     def __call__(self, params: Tensor, features: Tensor) -> Tensor:
-        """Params [B, P_head], features [B, S, F] -> [B, S, N]."""
+        """params [B, P_head], features [B, S, F] -> [B, S, N]."""
         w = unpack(params, self.shapes)
         return torch.baddbmm(w["head.bias"].unsqueeze(1), features, w["head.weight"].transpose(1, 2))
 
@@ -81,7 +81,7 @@ class CosineHead:
         return uniform_fan_in(shape, shape[1], generator)
 
     def __call__(self, params: Tensor, features: Tensor) -> Tensor:
-        """Params [B, P_head], features [B, S, F] -> [B, S, N]."""
+        """params [B, P_head], features [B, S, F] -> [B, S, N]."""
         w = unpack(params, self.shapes)
         cosine = F.normalize(features, dim=-1, eps=1e-5) @ F.normalize(w["head.weight"], dim=-1).transpose(1, 2)
         return self.scale * (cosine * w["head.gain"].unsqueeze(1) if self.learn_gain else cosine)
@@ -111,7 +111,7 @@ class MLPBody:
         return torch.zeros(0)
 
     def __call__(self, params: Tensor, x: Tensor, stats: Tensor | None, seen: list[Tensor] | None) -> Tensor:
-        """Params [B, P_body], x [B, S, *in_shape] -> features [B, S, F]."""
+        """params [B, P_body], x [B, S, *in_shape] -> features [B, S, F]."""
         w = unpack(params, self.shapes)
         h = x.flatten(2)
         for i in range(self.n_layers):
@@ -154,13 +154,13 @@ class Conv4Body:
         return torch.tensor([0.0, 1.0]).view(1, 2, 1).expand(self.depth, 2, self.filters).flatten()
 
     def __call__(self, params: Tensor, x: Tensor, stats: Tensor | None, seen: list[Tensor] | None) -> Tensor:
-        """Params [B, P_body], x [B, S, C, H, W] -> features [B, S, F].
+        """params [B, P_body], x [B, S, C, H, W] -> features [B, S, F].
 
         stats [B, M]: statistics to normalise with, else those of x, which are appended to `seen` if given.
         """
         w = unpack(params, self.shapes)
-        tasks, items = x.shape[:2]
-        h = x.squeeze(0) if tasks == 1 else x.transpose(0, 1).flatten(1, 2)  # [S, B C, H, W]
+        tasks = len(x)
+        h = self.to_groups(x)
         given = None if stats is None else stats.unflatten(-1, (self.depth, 2, self.filters)).unbind(1)
         for i in range(self.depth):
             weight = w[f"block{i}.weight"].flatten(0, 1)
@@ -174,9 +174,17 @@ class Conv4Body:
                 h = _normalise(h, mean, variance, scale, shift)
             else:
                 h = F.batch_norm(h, None, None, scale, shift, training=True, eps=1e-5)
-            h = F.max_pool2d(h.relu(), 2)
-        h = h.view(items, tasks, self.filters, -1) if tasks == 1 else h.unflatten(1, (tasks, self.filters))
-        return h.transpose(0, 1).flatten(2)
+            h = F.max_pool2d(h, 2).relu()  # the same as relu first, on a quarter of the pixels
+        return self.from_groups(h, tasks)
+
+    def to_groups(self, x: Tensor) -> Tensor:
+        """x [B, S, C, H, W] -> [S, B C, H, W]; a single task keeps its memory layout."""
+        return x.squeeze(0) if len(x) == 1 else x.transpose(0, 1).flatten(1, 2)
+
+    def from_groups(self, h: Tensor, tasks: int) -> Tensor:
+        """h [S, B filters, H, W] -> features [B, S, F]."""
+        features: Tensor = h.unflatten(1, (tasks, self.filters)).transpose(0, 1).flatten(2)
+        return features
 
 
 def _normalise(h: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -217,7 +225,7 @@ class Net:
         return [slice(b, b + step) for b in range(0, tasks, step)]
 
     def features(self, params: Tensor, x: Tensor, stats: Tensor | None = None) -> Tensor:
-        """Params [B, P] (or the body's part), x [B, S, *in_shape] -> [B, S, F]."""
+        """params [B, P] (or the body's part), x [B, S, *in_shape] -> [B, S, F]."""
         body = params[:, : self.n_body]
         return torch.cat(
             [self.body(body[t], x[t], None if stats is None else stats[t], None) for t in self.chunks(params)]

@@ -2,7 +2,7 @@
 
 `Objective` works for any net, through torch.func, task by task where that is faster. `MLPObjective`
 writes both derivatives out for the MLP, which is several times faster than building graphs of tiny
-matrices. Neither keeps a graph.
+matrices; agents.conv4_objective does so for Conv4. None keeps a graph.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.nets import LinearHead, MLPBody, Net, unpack
+from agents.nets import Net, unpack
 from fewshot_env.episode import Split, TaskSpec
 
 
@@ -63,7 +63,7 @@ class MLPObjective(Objective):
         layers = self._layers(params)
         acts, outputs = self._forward(layers)
         grads: list[Tensor] = []
-        delta = self._output_delta(outputs)
+        delta = output_delta(self.spec, outputs, self.support.labels)
         for (weight, _), act in zip(reversed(layers), reversed(acts), strict=True):
             grads += [delta.sum(1), (delta.mT @ act).flatten(1)]
             if act is not self.x:
@@ -81,7 +81,10 @@ class MLPObjective(Objective):
             if i + 1 < len(layers):
                 r_acts.append(r_act.mul_(acts[i + 1] > 0))
         assert r_act is not None
-        delta, r_delta = self._output_delta(outputs), self._output_curvature(outputs, r_act)
+        delta, r_delta = (
+            output_delta(self.spec, outputs, self.support.labels),
+            output_curvature(self.spec, outputs, r_act),
+        )
         products: list[Tensor] = []
         for i in reversed(range(len(layers))):
             r_grad = r_delta.mT @ acts[i]
@@ -107,23 +110,19 @@ class MLPObjective(Objective):
                 h = h.relu_()
         return acts, h
 
-    def _output_delta(self, outputs: Tensor) -> Tensor:
-        """Derivative of the task losses by the outputs [B, S, N]."""
-        items = outputs.shape[1]
-        if self.spec.kind == "regression":
-            return (outputs - self.support.labels) * (2 / (items * outputs.shape[2]))
-        return (outputs.softmax(-1) - F.one_hot(self.support.labels, outputs.shape[2])) / items
 
-    def _output_curvature(self, outputs: Tensor, r: Tensor) -> Tensor:
-        """Derivative of `_output_delta` along the output change r [B, S, N]."""
-        items = outputs.shape[1]
-        if self.spec.kind == "regression":
-            return r * (2 / (items * outputs.shape[2]))
-        p = outputs.softmax(-1)
-        return p * (r - (p * r).sum(-1, keepdim=True)) / items
+def output_delta(spec: TaskSpec, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Derivative of the task losses by the outputs [B, S, N]."""
+    items, n = outputs.shape[1:]
+    if spec.kind == "regression":
+        return (outputs - targets) * (2 / (items * n))
+    return (outputs.softmax(-1) - F.one_hot(targets, n)) / items
 
 
-def support_objective(net: Net, spec: TaskSpec, support: Split, stats: Tensor | None) -> Objective:
-    """The fastest objective for this net; stats [B, M] are given normalisation statistics, or None."""
-    fast = isinstance(net.body, MLPBody) and isinstance(net.head, LinearHead)
-    return (MLPObjective if fast else Objective)(net, spec, support, stats)
+def output_curvature(spec: TaskSpec, outputs: Tensor, r: Tensor) -> Tensor:
+    """Derivative of `output_delta` along the output change r [B, S, N]."""
+    items, n = outputs.shape[1:]
+    if spec.kind == "regression":
+        return r * (2 / (items * n))
+    p = outputs.softmax(-1)
+    return p * (r - (p * r).sum(-1, keepdim=True)) / items

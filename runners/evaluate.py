@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.base import Agent
 from fewshot_env.episode import Episode, TaskSpec
@@ -48,7 +49,8 @@ def evaluate(
             stop()
             obs, _ = env.reset(options={"task_seed": batch})
             episode = Episode.from_obs(obs)
-            predictions = agent.predict(agent.adapt(episode.support), episode.query.x)
+            with torch.no_grad():
+                predictions = agent.predict(agent.adapt(episode.support), episode.query.x)
             _, rewards, *_ = env.step(predictions)
             scores += rewards.tolist()
     finally:

@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from agents.conv4_objective import Conv4Objective
+from agents.nets import Conv4Body, LinearHead, MLPBody, Net
+from agents.objective import MLPObjective, Objective
+from fewshot_env.episode import Split, TaskSpec
 from tests.agents.helpers import (
     agent_meta_loss,
     batch_of_tasks,
@@ -202,11 +206,29 @@ def test_all_tasks_at_once_equals_one_by_one(case, kind, monkeypatch):
     assert relative_error(*results) < 1e-9
 
 
-def test_the_written_out_mlp_derivatives_equal_autograd():
-    from agents.nets import LinearHead, MLPBody, Net
-    from agents.objective import MLPObjective, Objective
-    from fewshot_env.episode import Split, TaskSpec
+@pytest.mark.parametrize("size", [17, 18])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("batched", [True, False], ids=["grouped", "looped"])
+def test_the_written_out_conv4_derivatives_equal_autograd(batched, padding, size, monkeypatch):
+    """Gradient and Hessian-vector product, with odd sizes that the pool crops, and biases that do not matter."""
+    size += 36 * (1 - padding)
+    body = Conv4Body((2, size, size), 3, padding)
+    monkeypatch.setattr(Conv4Body, "batched", lambda self, device: batched)
+    torch.manual_seed(0)
+    spec = TaskSpec("classification", (2, size, size), 3, 3, (0, 1), (0, 2))
+    net = Net(body, LinearHead(body.n_features, 3))
+    params = torch.stack([net.init().double() for _ in range(3)]) + 0.1 * torch.randn(3, net.n_params)
+    support = Split(torch.randn(3, 5, 2, size, size), torch.randint(3, (3, 5)))
+    plain, fast = Objective(net, spec, support, None), Conv4Objective(net, spec, support, None)
+    v = torch.randn_like(params)
+    for a, b in zip(plain.gradient(params), fast.gradient(params), strict=True):
+        assert (a - b).abs().max() < 1e-13
+    expected = plain.hessian_vector(params, v)
+    assert expected.abs().max() > 1
+    assert (expected - fast.hessian_vector(params, v)).abs().max() < 1e-11 * expected.abs().max()
 
+
+def test_the_written_out_mlp_derivatives_equal_autograd():
     torch.manual_seed(0)
     for kind, n in (("regression", 1), ("regression", 2), ("classification", 3)):
         spec = TaskSpec(kind, (4,), n, n, (-1, 1), (-1, 1))
