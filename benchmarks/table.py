@@ -39,12 +39,16 @@ def table(results: list[dict[str, Any]]) -> str:
         cells = [group[0]["agent"], steps, f"{group[0]['trained_tasks']:,}", whole, seeds, f"{median:.3f}", diverged]
         rows.append((sign * statistics.mean(means), "| " + " | ".join(map(str, cells)) + " |"))
     metric, env = results[0]["metric"], results[0]["env"]
-    head = f"| agent | T | training tasks | {metric} on {env}, mean over seeds | each seed, over tasks | median | diverged |"
+    head = f"| agent | T | training tasks | {metric} on {env}, over seeds | each seed, over tasks | median | diverged |"
     return "\n".join([head, "|---" * 7 + "|", *[row for _, row in sorted(rows)]])
 
 
 if __name__ == "__main__":
-    found = [json.loads((Path(run) / "result.json").read_text()) for run in sys.argv[1:] if (Path(run) / "result.json").exists()]
+    found = [
+        json.loads((Path(run) / "result.json").read_text())
+        for run in sys.argv[1:]
+        if (Path(run) / "result.json").exists()
+    ]
     if not found:
         sys.exit("no finished runs: name folders that hold a result.json")
     hashes = {result["episode_hash"] for result in found}

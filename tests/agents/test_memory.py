@@ -1,0 +1,44 @@
+"""Meta-training memory is flat: 500 updates after a warm-up add at most 2 %."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+CODE = """
+import sys, torch, agents
+from fewshot_env.episode import Episode
+from fewshot_env.sine import SineSampler
+from runners.machine import tune
+from tests.agents.helpers import IMAGES, SINE, batch_of_tasks
+tune(1)
+name, kind = sys.argv[1:]
+settings = {"filters": 4, "padding": 1, "inner_steps": 2}
+agent = agents.make(name, SINE if kind == "sine" else IMAGES, **settings).train()
+def resident():
+    pages = int(open("/proc/self/statm").read().split()[1])
+    return pages
+def update(i):
+    task = batch_of_tasks(agent.spec, seed=i) if kind == "images" else SineSampler().sample([2 * i, 2 * i + 1])
+    agent.inspect(adapted := agent.adapt(task.support))
+    agent.meta_update(agent.predict(adapted, task.query.x), task.query.y)
+for i in range(100):
+    update(i)
+before = resident()
+for i in range(500):
+    update(i)
+print(resident() / before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("name", "kind"), [("maml", "sine"), ("turtle", "sine"), ("lstm", "sine"), ("maml", "images"), ("turtle", "images")]
+)
+def test_memory_is_flat(name, kind):
+    words = [sys.executable, "-W", "ignore", "-c", CODE, name, kind]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.02

@@ -1,0 +1,97 @@
+"""The real images of FSL_DATA: original layouts, and learners that beat chance on classes never seen.
+
+Conv4 has 8 filters here, so that the whole file takes minutes; docs/results/images.md has the full size.
+"""
+
+import pytest
+import torch
+
+import agents
+from fewshot_env.datasets import decode
+from fewshot_env.images import CUB, MiniImageNet
+from fewshot_env.rng import task_seeds
+from fewshot_env.store import ImageStore, checksum
+from fewshot_env.vector import FewShotVectorEnv
+from runners.evaluate import evaluate, frozen_seeds, summarise
+from runners.loggers import Meter
+from runners.machine import tune
+from runners.train import outer_step
+from tests.runners.helpers import TINY, main, only_run, result_of, sets
+
+SMALL = {"filters": 8}
+
+
+def test_the_stores_hold_what_the_folders_hold(real_data):
+    mini, cub = (ImageStore.open(real_data / name) for name in ("mini", "cub"))
+    for store in (mini, cub):
+        assert store.index["sha256"] == checksum(store.images)
+        assert sum(c.count for c in store.classes) == len(store.images)
+    assert [len(mini.of_split(s)) for s in ("train", "val", "test")] == [64, 16, 20]
+    assert {c.count for c in mini.classes} == {60}
+    # Chen et al.'s rule on the 50 classes of the partial copy
+    assert [len(cub.of_split(s)) for s in ("train", "val", "test")] == [25, 13, 12]
+    assert len(cub.images) == 2889
+    assert min(c.count for c in cub.classes) == 41
+    assert max(c.count for c in cub.classes) == 60
+    gray = [
+        f for f in cub.index["files"] if f in ("Brewer_Blackbird_0028_2682.jpg", "Pelagic_Cormorant_0022_23802.jpg")
+    ]
+    for file in gray:
+        pixels = cub.images[cub.index["files"].index(file)]
+        assert (pixels[..., 0] == pixels[..., 2]).all()
+    assert len(gray) == 2
+
+
+def test_stored_pixels_are_the_original_ones(real_data):
+    import os
+    from pathlib import Path
+
+    source = Path(os.environ["FSL_DATA"]) / "mini-imagenet" / "images"
+    store = ImageStore.open(real_data / "mini")
+    for i in range(0, len(store.images), 997):
+        assert (store.images[i] == decode(source / store.index["files"][i])).all()
+
+
+def test_the_cross_domain_command_runs_on_real_images(real_data, tmp_path, capsys):
+    words = ["run", "--env", "mini->cub", "--agent", "turtle", "--data-dir", real_data, "--log-dir", tmp_path]
+    assert main(*words, *sets(*TINY, "train_tasks=4", "val_tasks=2", "test_tasks=4", "agent.filters=8")) == 0
+    assert result_of(only_run(tmp_path))["env"] == "mini->cub"
+    assert "test on cub: accuracy" in capsys.readouterr().out
+
+
+def learn(family, name, tasks, n_shot, real_data, **settings):
+    """Train on `tasks` tasks (or minibatches); accuracy on 100 test tasks and its 95 % interval."""
+    tune(1)
+    torch.manual_seed(0)
+    places = {"n_shot": n_shot, "n_query": 5, "data_dir": str(real_data)}
+    test = FewShotVectorEnv(family(split="test", **places), num_envs=5)
+    agent = agents.make(name, test.task_spec, n_shot, **(SMALL | settings)).train()
+    minibatch = agent.config.minibatch
+    batch = 1 if minibatch else agent.config.meta_batch
+    train = FewShotVectorEnv(family(minibatch=minibatch, **places), num_envs=batch)
+    for done in range(0, tasks, batch):
+        outer_step(agent, train, task_seeds(0, "train", done, batch), Meter())
+    result = summarise(test.task_spec, evaluate(agent, test, frozen_seeds("test", 100)))
+    return result["mean"], result["ci95"]
+
+
+@pytest.mark.parametrize("name", ["finetuning", "baseline++"])
+def test_transfer_beats_chance_on_cub_after_400_minibatches(name, real_data):
+    mean, interval = learn(CUB, name, 400, 5, real_data, outer_lr=0.003, adapt_lr=0.01)
+    assert mean - interval > 0.2
+
+
+META = {
+    "maml": (100, {"meta_batch": 4, "inner_lr": 0.05}),
+    "lstm": (100, {"meta_batch": 4, "outer_lr": 0.01, "inner_steps": 5}),
+    "lstm-enhanced": (100, {"meta_batch": 4, "outer_lr": 0.01, "inner_steps": 5}),
+    "turtle": (600, {"meta_batch": 4, "outer_lr": 0.003, "inner_steps": 3, "time_input": False}),
+}
+
+
+@pytest.mark.parametrize("name", META)
+def test_meta_learners_beat_chance_on_mini(name, real_data):
+    """1-shot, after the number of training tasks in META."""
+    tasks, settings = META[name]
+    mean, interval = learn(MiniImageNet, name, tasks, 1, real_data, **settings)
+    assert mean - interval > 0.2
