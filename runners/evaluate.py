@@ -35,18 +35,18 @@ def episode_hash(env: FewShotVectorEnv, seeds: list[int]) -> str:
 
 
 def evaluate(
-    agent: Agent, env: FewShotVectorEnv, seeds: list[int], stop: Callable[[], None] = lambda: None
+    agent: Agent, env: FewShotVectorEnv, seeds: list[int], between: Callable[[int], None] = lambda done: None
 ) -> list[float]:
     """Score of every task, higher is better, in the order of `seeds`; the agent is left as it was.
 
-    stop is called between batches; what it raises ends the evaluation.
+    between is called before every batch with the number of tasks done; what it raises ends the evaluation.
     """
     mode = agent.training
     agent.eval()
     scores: list[float] = []
     try:
         for batch in _padded(seeds, env.num_envs):
-            stop()
+            between(len(scores))
             obs, _ = env.reset(options={"task_seed": batch})
             episode = Episode.from_obs(obs)
             with torch.no_grad():

@@ -34,8 +34,8 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
         raise FewShotError(f"the weights of {folder} do not fit these settings; change fewer of them") from error
     test_env = plan.make_env("test", plan.run.eval_batch)
     seeds = frozen_seeds("test", plan.run.test_tasks)
-    with progress("testing", len(seeds), "tasks"):
-        scores = evaluate(agent, test_env, seeds)
+    with progress("testing", len(seeds), "tasks") as report:
+        scores = evaluate(agent, test_env, seeds, lambda done: report(done, ""))
     name = episode_hash(test_env, seeds)
     result = summarise(plan.spec, scores) | {
         "env": plan.pair.target.name,

@@ -111,7 +111,12 @@ class Run:
 
     def _validate(self, stop: Callable[[], None], report: Report) -> None:
         at, spec = self.at, self.plan.spec
-        scores = evaluate(self.agent, self.val_env, self.val_seeds, stop)
+
+        def between(done: int) -> None:
+            stop()
+            report(at.tasks_seen, f"validating {done}/{len(self.val_seeds)}")
+
+        scores = evaluate(self.agent, self.val_env, self.val_seeds, between)
         summary = summarise(spec, scores)
         at.validated = at.tasks_seen
         row = {f"val/{name}": summary[name] for name in (*_NUMBERS,) if summary[name] is not None}
@@ -134,7 +139,13 @@ class Run:
         else:
             self._save("best.pt")
         env, seeds = self.plan.make_env("test", run.eval_batch), frozen_seeds("test", run.test_tasks)
-        scores = evaluate(self.agent, env, seeds, stop)
+        with progress("testing", len(seeds), "tasks") as report:
+
+            def between(done: int) -> None:
+                stop()
+                report(done, "")
+
+            scores = evaluate(self.agent, env, seeds, between)
         result = summarise(spec, scores) | {
             "env": str(self.plan.pair),
             "agent": run.agent,

@@ -75,11 +75,11 @@ def test_interrupt_during_validation(tmp_path, monkeypatch):
 
     real, calls = train.evaluate, [0]
 
-    def evaluate(agent, env, seeds, stop):
+    def evaluate(agent, env, seeds, between):
         calls[0] += 1
         if calls[0] == 2:
             raise Interrupted(143)
-        return real(agent, env, seeds, stop)
+        return real(agent, env, seeds, between)
 
     monkeypatch.setattr(train, "evaluate", evaluate)
     assert main("run", *CASES["turtle"], "--log-dir", tmp_path / "cut") == 143
