@@ -52,7 +52,7 @@ class LSTMRule(nn.Module):
     """Two layers, shared by all weights; every weight has its own state.
 
     States hold their H units in front: each gate's part of the sums is then one contiguous block, and the
-    element-wise work, which dominates, runs more than twice as fast as in nn.LSTMCell.
+    element-wise work, which dominates, is not strided as in nn.LSTMCell.
     """
 
     def __init__(self, config: LSTMConfig) -> None:

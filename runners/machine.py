@@ -12,8 +12,8 @@ import torch
 def tune(threads: int) -> None:
     """Set CPU threads, and have glibc keep freed memory.
 
-    By default glibc returns every large buffer to the system at once, and page faults then cost a third of
-    the time of a Conv4 step (docs/design.md). Where there is no glibc, nothing happens.
+    By default glibc returns every large buffer to the system at once, and the page faults that follow slow
+    Conv4 down (docs/design.md). Where there is no glibc, nothing happens.
     """
     torch.set_num_threads(threads)
     # torch.func.jvp scripts helpers of its own on first use; the notice is not for our users
