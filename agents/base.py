@@ -23,7 +23,16 @@ class AgentConfig(BaseModel):
     meta_batch: int = Field(1, ge=1, description="tasks per outer step; their losses are summed (Algorithm 1, line 11)")
     outer_lr: float = Field(0.001, gt=0, description="learning rate of Adam on the meta-parameters")
     outer_clip_norm: float | None = Field(None, gt=0, description="bound on the norm of the whole meta-gradient")
-    minibatch: int = Field(0, ge=0, description="0: trained on episodes; m > 0: pre-trained on minibatches of m items")
+
+    @property
+    def minibatch(self) -> int:
+        """0: trained on episodes; m > 0: pre-trained on minibatches of m items."""
+        return 0
+
+    @property
+    def tasks_per_step(self) -> int:
+        """Tasks that an outer step takes; a minibatch counts as one."""
+        return 1 if self.minibatch else self.meta_batch
 
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
@@ -86,6 +95,8 @@ class Agent(nn.Module, ABC):
     def optimizer(self) -> torch.optim.Optimizer:
         """Adam over all parameters, made when first needed."""
         if self._optimizer is None:
+            if not any(True for _ in self.parameters()):
+                raise ValueError(f"{type(self).__name__} has no parameters to learn; set learns = False in its class")
             self._optimizer = torch.optim.Adam(self.parameters(), lr=self.config.outer_lr, fused=True)
         return self._optimizer
 

@@ -22,6 +22,8 @@ def check_agent(make: Callable[[], Agent], train: Episode, test: Episode, steps:
     answer; `act` answers one observation; saving and loading keeps predictions; `steps` updates on one batch
     lower the meta-loss (where the agent learns).
 
+    The agent's state must carry its optimizer: original and copy take one more equal step.
+
     Raises AssertionError that names the broken promise.
     """
     torch.manual_seed(0)
@@ -32,7 +34,7 @@ def check_agent(make: Callable[[], Agent], train: Episode, test: Episode, steps:
     _check_act(agent, test)
     if agent.learns:
         _check_learns(agent, train, steps)
-    _check_saves(agent, make, test)
+    _check_saves(agent, make, train, test)
 
 
 def answers(agent: Agent, task: Episode) -> Tensor:
@@ -78,14 +80,17 @@ def _check_act(agent: Agent, task: Episode) -> None:
     }
     action, expected = agent.act(obs), answers(agent, Episode(task.support[:1], task.query[:1]))[0]
     expected = expected.argmax(-1) if agent.spec.kind == "classification" else expected
-    _require(
-        action.shape == tuple(expected.shape), f"act gives shape {action.shape}, but must give {tuple(expected.shape)}"
-    )
+    same = action.shape == expected.shape and torch.allclose(torch.as_tensor(action), expected, rtol=1e-3, atol=1e-4)
+    _require(same, "act must give the predictions: the argmax label, or the value, of every query item")
 
 
 def _check_learns(agent: Agent, train: Episode, steps: int) -> None:
     losses = []
     agent.train()
+    before = copy.deepcopy(agent.state_dict())
+    agent.adapt(train.support)
+    after = agent.state_dict()
+    _require(all(torch.equal(before[k], after[k]) for k in before), "adapt must not change the agent in train mode")
     for _ in range(steps):
         predictions = agent.predict(agent.adapt(train.support), train.query.x)
         losses.append(agent.meta_update(predictions, train.query.labels)["loss"])
@@ -94,7 +99,11 @@ def _check_learns(agent: Agent, train: Episode, steps: int) -> None:
     )
 
 
-def _check_saves(agent: Agent, make: Callable[[], Agent], task: Episode) -> None:
+def _check_saves(agent: Agent, make: Callable[[], Agent], train: Episode, test: Episode) -> None:
     twin = make()
     twin.load_state(copy.deepcopy(agent.state()))
-    _require(torch.equal(answers(agent, task), answers(twin, task)), "load_state(state()) must keep the predictions")
+    _require(torch.equal(answers(agent, test), answers(twin, test)), "load_state(state()) must keep the predictions")
+    for each in (agent, twin) if agent.learns else ():
+        each.train()
+        each.meta_update(each.predict(each.adapt(train.support), train.query.x), train.query.labels)
+    _require(torch.equal(answers(agent, test), answers(twin, test)), "state() must hold all that meta_update needs")

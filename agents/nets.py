@@ -7,7 +7,6 @@ arithmetic on [B, P]. B = tasks, S = items, F = features, P = weights, M = norma
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +15,6 @@ from torch import Tensor
 from fewshot_env.errors import FewShotError
 
 Shapes = dict[str, tuple[int, ...]]
-
-
-class Part(Protocol):
-    """A body or head: weight tensors by name ("layer.tensor"), their initial values, a function."""
-
-    shapes: Shapes
-
-    def init(self, name: str, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        """Initial values of one weight tensor."""
-        ...
 
 
 def uniform_fan_in(shape: tuple[int, ...], fan_in: int, generator: torch.Generator | None) -> Tensor:
@@ -125,12 +114,12 @@ class Conv4Body:
     B tasks run as one convolution with B groups. PyTorch's default convolutions; scale 1, shift 0.
     """
 
-    def __init__(self, in_shape: tuple[int, ...], filters: int, padding: int, depth: int = 4) -> None:
+    def __init__(self, in_shape: tuple[int, ...], filters: int, padding: int) -> None:
         channels, *size = in_shape
-        self.filters, self.padding, self.depth = filters, padding, depth
-        self.n_stats = 2 * filters * depth
+        self.filters, self.padding, self.depth = filters, padding, 4
+        self.n_stats = 2 * filters * self.depth
         self.shapes: Shapes = {}
-        for i in range(depth):
+        for i in range(self.depth):
             self.shapes |= {f"block{i}.weight": (filters, channels if i == 0 else filters, 3, 3)}
             self.shapes |= {f"block{i}.{name}": (filters,) for name in ("bias", "scale", "shift")}
             size = [(n - 2 + 2 * padding) // 2 for n in size]

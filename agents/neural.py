@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from agents.base import Agent, AgentConfig
@@ -16,7 +16,9 @@ from fewshot_env.episode import Split, TaskSpec
 class NeuralConfig(AgentConfig):
     """Settings of the base learner."""
 
-    hidden: tuple[int, ...] = Field((40, 40), min_length=1, description="ReLU layers of the MLP (vector inputs)")
+    hidden: tuple[PositiveInt, ...] = Field(
+        (40, 40), min_length=1, description="ReLU layers of the MLP (vector inputs)"
+    )
     filters: int = Field(64, ge=1, description="filters per convolution of Conv4 (image inputs)")
     padding: int = Field(
         0, ge=0, le=1, description="padding of Conv4's convolutions: 0 published (576 features), 1 Snell/Chen (1600)"

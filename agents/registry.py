@@ -31,7 +31,7 @@ class AgentSpec:
         module, _, name = self.where.partition(":")
         try:
             found = getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
             raise FewShotError(f"the agent {self.where!r} can not be imported: {error}") from error
         from agents.base import Agent
 

@@ -23,11 +23,16 @@ from fewshot_env.episode import Split, TaskSpec
 class TransferConfig(NeuralConfig):
     """Settings of the transfer baselines."""
 
-    minibatch: int = Field(16, ge=1, description="items per pre-training step")
+    pretrain_batch: int = Field(16, ge=1, description="items per pre-training step")
     adapt_steps: int = Field(100, ge=1, description="Adam steps on a new task")
     adapt_batch: int = Field(4, ge=1, description="support items per adaptation step, drawn with replacement")
     adapt_lr: float = Field(0.001, gt=0, description="learning rate of Adam on a new task")
     check_every: int = Field(25, ge=1, description="steps between looks at the whole support, for the best weights")
+
+    @property
+    def minibatch(self) -> int:
+        """Pre-trained on minibatches."""
+        return self.pretrain_batch
 
 
 class FrozenConfig(TransferConfig):

@@ -119,24 +119,20 @@ def prepare(
 ) -> ImageStore:
     """Turn the data set in `source` into the store `folder/name`, 84x84 RGB.
 
-    A partial copy (fewer images or classes than the official lists) is taken as it is. Gray-scale images
-    become RGB. Raises FewShotError, with nothing left behind, for a wrong layout or a broken image.
+    A partial copy is taken as it is: listed images that are absent are counted in the index ("absent").
+    Gray-scale images become RGB. Raises FewShotError, with nothing left behind, for a wrong layout or a broken image.
     """
     kind = dataset(name)
     if not source.is_dir():
         raise FewShotError(f"{source} is not a folder; expected {kind.layout}")
     sources = kind.read(source)
-    missing = [s.file for s in sources if not s.file.exists()]
-    if missing:
-        raise FewShotError(
-            f"{len(missing)} of {len(sources)} listed images are missing, the first is {missing[0]}; "
-            "copy them, or shorten the list to the images you have"
-        )
-    if not sources:
-        raise FewShotError(f"{source} lists no images; expected {kind.layout}")
+    present = [s for s in sources if s.file.exists()]
+    if not present:
+        raise FewShotError(f"{source} holds none of the {len(sources)} images that it lists; expected {kind.layout}")
     official = _split_list(name)["official"]
     facts = {"title": kind.title, "terms": kind.terms, "official": official, "resize": "Pillow bicubic, RGB"}
-    return write_store(folder / name, sources, decode, SIZE, facts, progress)
+    facts["absent"] = len(sources) - len(present)
+    return write_store(folder / name, present, decode, SIZE, facts, progress)
 
 
 def decode(file: Path) -> NDArray[np.uint8]:

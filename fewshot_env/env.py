@@ -95,7 +95,7 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         return blank, reward, True, False, info
 
     def render(self) -> NDArray[np.uint8] | None:
-        """The current task, with the answers of the last step: uint8 [H, W, 3]."""
+        """The current task for people, true answers included, with those of the last step: uint8 [H, W, 3] or None."""
         if self.render_mode is None or self._task is None:
             return None
         from fewshot_env.render import draw

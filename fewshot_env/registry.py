@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 from importlib import import_module
@@ -45,9 +46,11 @@ def find(name: str) -> EnvEntry:
     """
     module, colon, rest = name.partition(":")
     if colon:
+        if "" not in sys.path:  # an installed command does not look into the current folder by itself
+            sys.path.insert(0, "")
         try:
             import_module(module)
-        except ImportError as error:
+        except (ImportError, ValueError, TypeError) as error:
             raise FewShotError(f"the module of the environment {name!r} can not be imported: {error}") from error
         name = rest
     for entry in ENVS.values():

@@ -15,15 +15,17 @@ Picture = NDArray[np.uint8]
 RIGHT, WRONG, SUPPORT = (0.1, 0.7, 0.2), (0.9, 0.1, 0.1), (0.5, 0.5, 0.5)
 
 
-def draw(spec: TaskSpec, task: Episode, answers: Mapping[str, Tensor]) -> Picture:
-    """Draw task 0 of `task` with named answers to its query items.
+def draw(spec: TaskSpec, task: Episode, answers: Mapping[str, Tensor]) -> Picture | None:
+    """Draw task 0 of `task` (true answers included) with named answers; None for tasks without a picture.
 
     answers: name -> labels [Q] or scores [Q, N] (the last named are shown), or name -> values [Q, 1] (all
-    are drawn as curves). Query items with hidden answers are left out of the picture.
+    are drawn as curves). There are pictures of images with 1 or 3 channels, and of regression from one number.
     """
-    if spec.kind == "classification":
+    if spec.kind == "classification" and len(spec.in_shape) == 3 and spec.in_shape[0] in (1, 3):
         return contact_sheet(spec, task, list(answers.values())[-1] if answers else None)
-    return curves(task, answers)
+    if spec.kind == "regression" and spec.in_shape == (1,):
+        return curves(task, answers)
+    return None
 
 
 def contact_sheet(spec: TaskSpec, task: Episode, answer: Tensor | None, most: int = 16) -> Picture:
@@ -54,6 +56,7 @@ def contact_sheet(spec: TaskSpec, task: Episode, answer: Tensor | None, most: in
 
 
 def _framed(image: Tensor, colour: tuple[float, float, float], width: int = 3) -> Tensor:
+    image = image.expand(3, -1, -1)
     framed = torch.tensor(colour).view(3, 1, 1).expand_as(image).clone()
     framed[:, width:-width, width:-width] = image[:, width:-width, width:-width]
     return framed

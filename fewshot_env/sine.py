@@ -62,7 +62,7 @@ class SineSampler:
         phase = _between(u[:, curves : 2 * curves], c.phase)
         x = _between(u[:, 2 * curves : 2 * curves + s + q], c.x_range)  # [B, S + Q]
         y = amplitude * np.sin(x + phase)
-        if c.noise:
+        if c.noise and s:
             y[:, :s] += c.noise * _normal(u[:, -2 * s : -s], u[:, -s:])
         return Episode(Split(_column(x[:, :s]), _column(y[:, :s])), Split(_column(x[:, s:]), _column(y[:, s:])))
 

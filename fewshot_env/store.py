@@ -86,7 +86,8 @@ class ImageStore:
             if official and official != [len(held), images]:
                 part += f" (of {official[0]}, {official[1]})"
             parts.append(part)
-        return "; ".join(parts)
+        absent = self.index.get("absent", 0)
+        return "; ".join(parts) + (f"; {absent} listed images absent" if absent else "")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
 
     Tensors stay on `device`. `step` takes labels [B, Q], values [B, Q, 1], or scores [B, Q, N], of
     which it marks the argmax; what it marks is detached, so that predictions may carry their graph.
+    Rewards are tensors, so Gymnasium's numpy wrappers for vector environments do not apply.
 
     Args:
         sampler: a task family, or "module:Class" to be built with `settings`.
@@ -80,6 +81,7 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         A list of seeds deals to each place what the plain environment deals with that seed.
         """
         if isinstance(seed, list):
+            self._np_random = np.random.default_rng([0 if s is None else s for s in seed])
             drawn = [_first_seed(int(self.np_random.integers(2**63)) if s is None else s) for s in seed]
         else:
             super().reset(seed=seed)

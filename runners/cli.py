@@ -69,7 +69,7 @@ def run(
     if preset not in ("paper", "quick"):
         raise FewShotError(f"--preset is {preset!r}, but must be paper or quick")
     if resume is not None:
-        if options or set_ or config:
+        if options or set_ or config or preset != "paper" or log_dir != Path("runs"):
             raise FewShotError("--resume continues a run as it was: give no other settings with it")
         _resume(resume)
         return
@@ -78,7 +78,7 @@ def run(
     from runners.plan import make_plan
 
     plan = make_plan(settings, preset)
-    plan.device  # noqa: B018 - an unusable device is found before the folder is made
+    plan.make_agent()  # an unusable device or setting is found before the folder is made
     _carry_out(plan, run_dir.create(log_dir, plan))
 
 
@@ -216,6 +216,6 @@ def main() -> None:
     """Run `fsl`; bad input ends with one line and exit code 2."""
     try:
         app()
-    except FewShotError as error:
+    except (FewShotError, OSError) as error:
         print(f"fsl: {error}", file=sys.stderr)
         sys.exit(2)

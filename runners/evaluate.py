@@ -39,6 +39,8 @@ def evaluate(
 ) -> list[float]:
     """Score of every task, higher is better, in the order of `seeds`; the agent is left as it was.
 
+    A task whose predictions are not all finite scores NaN.
+
     between is called before every batch with the number of tasks done; what it raises ends the evaluation.
     """
     mode = agent.training
@@ -52,7 +54,8 @@ def evaluate(
             with torch.no_grad():
                 predictions = agent.predict(agent.adapt(episode.support), episode.query.x)
             _, rewards, *_ = env.step(predictions)
-            scores += rewards.tolist()
+            sound = predictions.isfinite().flatten(1).all(1)
+            scores += rewards.where(sound, torch.nan).tolist()
     finally:
         agent.train(mode)
     return scores[: len(seeds)]

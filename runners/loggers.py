@@ -65,9 +65,10 @@ class TensorBoardLogger:
         for tag, value in row.items():
             self._writer.add_scalar(tag, value, tasks_seen)
 
-    def picture(self, tag: str, picture: NDArray[np.uint8], tasks_seen: int) -> None:
-        """Log a picture [H, W, 3]."""
-        self._writer.add_image(tag, picture, tasks_seen, dataformats="HWC")
+    def picture(self, tag: str, picture: NDArray[np.uint8] | None, tasks_seen: int) -> None:
+        """Log a picture [H, W, 3], if there is one."""
+        if picture is not None:
+            self._writer.add_image(tag, picture, tasks_seen, dataformats="HWC")
 
     def distribution(self, tag: str, values: Tensor, tasks_seen: int) -> None:
         """Log a histogram."""
@@ -77,10 +78,10 @@ class TensorBoardLogger:
         """Log a text (Markdown)."""
         self._writer.add_text(tag, text, 0)
 
-    def hyperparameters(self, settings: Mapping[str, Any], results: Row) -> None:
+    def hyperparameters(self, settings: Mapping[str, Any], results: Row, tasks_seen: int) -> None:
         """Log the settings beside the final numbers, for the HPARAMS page."""
         plain = {k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in settings.items()}
-        self._writer.add_hparams(plain, dict(results), run_name=".")
+        self._writer.add_hparams(plain, dict(results), run_name=".", global_step=tasks_seen)
 
     def close(self) -> None:
         """Write out what is pending."""

@@ -11,8 +11,8 @@ from fewshot_env.render import draw
 from fewshot_env.vector import FewShotVectorEnv
 
 
-def picture_of(agent: Agent, env: FewShotVectorEnv, task_seed: int) -> NDArray[np.uint8]:
-    """The task's contact sheet with the agent's answers, or its curve before and after adaptation."""
+def picture_of(agent: Agent, env: FewShotVectorEnv, task_seed: int) -> NDArray[np.uint8] | None:
+    """The task's contact sheet with the agent's answers, or its curve before and after adaptation; else None."""
     mode = agent.training
     agent.eval()
     task = env.sampler.sample([task_seed])

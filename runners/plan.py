@@ -65,31 +65,28 @@ class Plan:
     run: RunConfig
     pair: EnvPair
     env_config: TaskConfig
+    target_config: TaskConfig
     agent_class: type[Agent]
     agent_config: AgentConfig
     spec: TaskSpec
-    target_spec: TaskSpec
 
     @property
     def settings(self) -> Settings:
         """Every setting with its value, as flat dotted keys of plain types."""
         flat: Settings = self.run.model_dump(mode="json")
-        flat |= {f"env.{k}": v for k, v in self.env_settings.items()}
+        flat |= {f"env.{k}": v for k, v in self.env_config.model_dump(mode="json", exclude=set(RESERVED)).items()}
         return flat | {f"agent.{k}": v for k, v in self.agent_config.model_dump(mode="json").items()}
-
-    @property
-    def env_settings(self) -> Settings:
-        """The environment's own settings."""
-        return self.env_config.model_dump(mode="json", exclude=set(RESERVED))
 
     @cached_property
     def device(self) -> torch.device:
-        """Where to compute."""
+        """Where to compute; raises FewShotError where that can not be."""
         name = self.run.device
         try:
             device = (
                 torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
             )
+            if device.type not in ("cpu", "cuda"):
+                raise RuntimeError("only cpu and cuda are supported")
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
@@ -98,14 +95,22 @@ class Plan:
 
     def make_env(self, split: str, batch: int) -> FewShotVectorEnv:
         """The environment of a split ("test" is the target's) with `batch` tasks at once."""
-        entry = self.pair.target if split == "test" else self.pair.source
+        at_test = split == "test"
+        entry, config = (self.pair.target, self.target_config) if at_test else (self.pair.source, self.env_config)
         minibatch = self.agent_config.minibatch if split == "train" else 0
-        return make_vec(entry, batch, self.device, self.env_settings | {"split": split, "minibatch": minibatch})
+        own = config.model_dump(exclude=set(RESERVED))
+        return make_vec(entry, batch, self.device, own | {"split": split, "minibatch": minibatch})
 
     def make_agent(self) -> Agent:
-        """The agent with its initial weights, which `run.seed` decides."""
+        """The agent with its initial weights, which `run.seed` decides; raises FewShotError where it can not be."""
         torch.manual_seed(self.run.seed)
-        return self.agent_class(self.spec, self.agent_config).to(self.device)
+        try:
+            return self.agent_class(self.spec, self.agent_config).to(self.device)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise FewShotError(
+                f"the agent {self.run.agent!r} can not be built with these settings ({reason})"
+            ) from error
 
 
 def make_vec(entry: EnvEntry, batch: int, device: torch.device, settings: Settings) -> FewShotVectorEnv:
@@ -140,8 +145,8 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     target = sampler_class(pair.target.sampler)
     chosen = own if target.Config is sampler.Config else section(settings, "env")
     shared = {k: v for k, v in chosen.items() if k in target.Config.model_fields}
-    target_spec = target(**shared, split="test").spec
-    pair.check(spec, target_spec)
+    target_config = validate(target.Config, shared, "env.", RESERVED)
+    pair.check(spec, target(**target_config.model_dump(exclude=set(RESERVED)), split="test").spec)
 
     agent_class = agent_spec.load()
     n_shot = int(getattr(env_config, "n_shot", 1))
@@ -150,9 +155,9 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     validate(agent_class.Config, chosen, "agent.")
     agent_config = validate(agent_class.Config, defaults | chosen, "agent.")
     protocol = paper_protocol(spec, n_shot) | (quick_protocol(spec) if preset == "quick" else {})
-    fixed = {} if agent_class.learns else {"train_tasks": 0}
+    fixed: Settings = {"env": str(pair)} | ({} if agent_class.learns else {"train_tasks": 0})
     run = validate(RunConfig, protocol | {k: v for k, v in settings.items() if "." not in k} | fixed)
-    return Plan(run, pair, env_config, agent_class, agent_config, spec, target_spec)
+    return Plan(run, pair, env_config, target_config, agent_class, agent_config, spec)
 
 
 def load_plugins() -> None:
@@ -166,9 +171,6 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("fewshot", "torch", "gymnasium", "numpy")}
 
 
-def describe(model: type[BaseModel], values: Any = None) -> list[tuple[str, Any, str]]:
-    """(name, default or value, sentence) of every field."""
-    return [
-        (name, getattr(values, name) if values is not None else field.get_default(), field.description or "")
-        for name, field in model.model_fields.items()
-    ]
+def describe(model: type[BaseModel]) -> list[tuple[str, Any, str]]:
+    """(name, default, sentence) of every field."""
+    return [(name, field.get_default(), field.description or "") for name, field in model.model_fields.items()]

@@ -22,9 +22,12 @@ class Report(Protocol):
         ...
 
 
+LINE_SECONDS = 10.0
+
+
 @contextmanager
-def progress(label: str, total: int, unit: str, done: int = 0, every: float = 10.0) -> Iterator[Report]:
-    """Show progress on stderr with the rate and the time left; outside a terminal a line every `every` seconds."""
+def progress(label: str, total: int, unit: str, done: int = 0) -> Iterator[Report]:
+    """Show progress on stderr with the rate and the time left; outside a terminal as a line now and then."""
     console = Console(stderr=True)
     start, first = time.monotonic(), done
 
@@ -39,7 +42,12 @@ def progress(label: str, total: int, unit: str, done: int = 0, every: float = 10
         with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
             shown = bar.add_task(label, total=total, completed=done, rate="", note="")
 
+            drawn = [0.0]
+
             def show(now: int, note: str) -> None:
+                if time.monotonic() - drawn[0] < 0.1:
+                    return
+                drawn[0] = time.monotonic()
                 bar.update(shown, completed=now, rate=f"{rate(now):.1f} {unit}/s", note=note)
 
             yield show
@@ -47,7 +55,7 @@ def progress(label: str, total: int, unit: str, done: int = 0, every: float = 10
     last = [start]
 
     def line(now: int, note: str) -> None:
-        if time.monotonic() - last[0] >= every:
+        if time.monotonic() - last[0] >= LINE_SECONDS:
             last[0] = time.monotonic()
             left = (total - now) / max(rate(now), 1e-9)
             print(

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_env.errors import FewShotError
+from fewshot_env.pair import EnvPair
 from runners import checkpoint
-from runners.evaluate import episode_hash, evaluate, frozen_seeds, summarise
+from runners.evaluate import evaluate, frozen_seeds
 from runners.machine import tune
-from runners.plan import make_plan, versions
+from runners.plan import load_plugins, make_plan
 from runners.progress import progress
+from runners.result import build, short_hash
 from runners.run_dir import read_settings, write_json
 from runners.settings import Settings
 
@@ -21,9 +23,12 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     changes: settings that differ from the run's. Returns the result and the file in the run's folder that
     holds it; raises FewShotError where the run has no usable weights or `env` has other spaces.
     """
-    settings = read_settings(folder) | changes
-    source, arrow, target = str(settings["env"]).partition("->")
-    settings["env"] = f"{source}->{env or (target if arrow else source)}"
+    settings = read_settings(folder)
+    if changes.get("agent.bn", settings.get("agent.bn")) == "running" != settings.get("agent.bn"):
+        raise FewShotError("agent.bn=running needs running statistics, which this run did not gather; train with it")
+    load_plugins()
+    own = EnvPair.parse(str(settings["env"]))
+    settings |= changes | {"env": f"{own.source.name}->{env or own.target.name}"}
     plan = make_plan(settings)
     content = checkpoint.load(folder / "best.pt", plan.device)
     tune(plan.run.threads)
@@ -36,16 +41,8 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     seeds = frozen_seeds("test", plan.run.test_tasks)
     with progress("testing", len(seeds), "tasks") as report:
         scores = evaluate(agent, test_env, seeds, lambda done: report(done, ""))
-    name = episode_hash(test_env, seeds)
-    result = summarise(plan.spec, scores) | {
-        "env": plan.pair.target.name,
-        "agent": plan.run.agent,
-        "run": folder.name,
-        "episode_hash": name,
-        "scores": [plan.spec.reported(s) for s in scores],
-        "settings": plan.settings,
-        "versions": versions(),
-    }
-    file = folder / f"eval-{plan.pair.target.name}-{name[:8]}.json"
+    result = build(plan, test_env, seeds, scores) | {"run": folder.name}
+    told_apart = short_hash([result["episode_hash"], result["settings"]])
+    file = folder / f"eval-{plan.pair.target.name}-{told_apart}.json"
     write_json(file, result)
     return result, file

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,12 +21,13 @@ from fewshot_env.errors import FewShotError
 from fewshot_env.rng import task_seeds
 from fewshot_env.vector import FewShotVectorEnv
 from runners import checkpoint
-from runners.evaluate import episode_hash, evaluate, frozen_seeds, summarise
+from runners.evaluate import evaluate, frozen_seeds, summarise
 from runners.loggers import Loggers, Meter
 from runners.machine import tune
 from runners.pictures import picture_of
-from runners.plan import Plan, versions
+from runners.plan import Plan
 from runners.progress import Report, progress
+from runners.result import build, numbers
 from runners.run_dir import write_json
 
 SAVE_SECONDS = 300.0  # a killed run loses no more than this, however far apart its validations are
@@ -71,41 +74,40 @@ class Run:
         with _stop_signals() as stop:
             try:
                 self._train(stop)
-                result = self._test(stop)
-            except Interrupted:
                 self._save("last.pt")
-                raise
+                result = self._test(stop)
             finally:
                 self.loggers.close()
         return result
 
     def _train(self, stop: Callable[[], None]) -> None:
-        run, at, agent = self.plan.run, self.at, self.agent.train()
-        batch = 1 if agent.config.minibatch else agent.config.meta_batch
+        run, at, agent, note = self.plan.run, self.at, self.agent.train(), ""
+        batch = agent.config.tasks_per_step
         env = self.plan.make_env("train", batch)
         with progress("training", run.train_tasks, "tasks", at.tasks_seen) as report:
-            clock = time.monotonic()
+            clock, counted = time.monotonic(), at.tasks_seen
             while True:
                 if self._validation_due():
                     self._validate(stop, report)
-                    clock = time.monotonic()
-                stop()
+                    clock, counted = time.monotonic(), at.tasks_seen
+                self._stop_here(stop)
                 if at.tasks_seen + batch > run.train_tasks:
                     return
                 before, at.tasks_seen = at.tasks_seen, at.tasks_seen + batch
                 outer_step(agent, env, task_seeds(run.seed, "train", before, batch), at.meter)
                 if at.tasks_seen // run.log_every > before // run.log_every:
-                    row = at.meter.take()
-                    rate = run.log_every / (time.monotonic() - clock)
-                    clock = time.monotonic()
-                    self.loggers.write(at.tasks_seen, row | {"time/tasks_per_second": rate})
-                    report(at.tasks_seen, f"loss {row.get('train/loss', 0.0):.3f}")
+                    row, now = at.meter.take(), time.monotonic()
+                    row["time/tasks_per_second"] = (at.tasks_seen - counted) / (now - clock)
+                    clock, counted = now, at.tasks_seen
+                    self.loggers.write(at.tasks_seen, row)
+                    note = f"loss {row['train/loss']:.3f}" if "train/loss" in row else ""
+                report(at.tasks_seen, note)
                 if time.monotonic() - self._saved > SAVE_SECONDS:
                     self._save("last.pt")
 
     def _validation_due(self) -> bool:
         run, at = self.plan.run, self.at
-        at_end = at.tasks_seen + (1 if self.agent.config.minibatch else self.agent.config.meta_batch) > run.train_tasks
+        at_end = at.tasks_seen + self.agent.config.tasks_per_step > run.train_tasks
         crossed = at.tasks_seen // run.val_every > at.validated // run.val_every
         return self.plan.agent_class.learns and at.validated < at.tasks_seen and (crossed or at_end)
 
@@ -113,29 +115,36 @@ class Run:
         at, spec = self.at, self.plan.spec
 
         def between(done: int) -> None:
-            stop()
+            self._stop_here(stop)
             report(at.tasks_seen, f"validating {done}/{len(self.val_seeds)}")
 
         scores = evaluate(self.agent, self.val_env, self.val_seeds, between)
         summary = summarise(spec, scores)
         at.validated = at.tasks_seen
-        row = {f"val/{name}": summary[name] for name in (*_NUMBERS,) if summary[name] is not None}
-        self.loggers.write(at.tasks_seen, {f"val/{spec.metric}": summary["mean"] or float("nan")} | row)
+        self.loggers.write(at.tasks_seen, numbers(summary, "val"))
         self.loggers.board.picture(
             "val/episode", picture_of(self.agent, self.val_env, self.val_seeds[0]), at.tasks_seen
         )
         for name, values in self.agent.distributions().items():
             self.loggers.board.distribution(name, values, at.tasks_seen)
-        score = None if summary["mean"] is None else (1 if spec.kind == "classification" else -1) * summary["mean"]
-        if score is not None and (at.best_score is None or score > at.best_score):
+        score = statistics.fmean(scores)  # NaN where a task's score is: such weights are never the best
+        if math.isfinite(score) and (at.best_score is None or score > at.best_score):
             at.best_score, at.best_tasks = score, at.tasks_seen
             self._save("best.pt")
         self._save("last.pt")
 
+    def _stop_here(self, stop: Callable[[], None]) -> None:
+        """Save before the stop that was asked for, if one was."""
+        try:
+            stop()
+        except Interrupted:
+            self._save("last.pt")
+            raise
+
     def _test(self, stop: Callable[[], None]) -> dict[str, Any]:
-        run, spec = self.plan.run, self.plan.spec
+        run = self.plan.run
         if (self.folder / "best.pt").exists():
-            self.agent.load_state(checkpoint.load(self.folder / "best.pt", self.plan.device)["agent"])
+            self._take_up(self.folder / "best.pt")
         else:
             self._save("best.pt")
         env, seeds = self.plan.make_env("test", run.eval_batch), frozen_seeds("test", run.test_tasks)
@@ -146,22 +155,14 @@ class Run:
                 report(done, "")
 
             scores = evaluate(self.agent, env, seeds, between)
-        result = summarise(spec, scores) | {
-            "env": str(self.plan.pair),
-            "agent": run.agent,
-            "bn": getattr(self.agent.config, "bn", None),
+        result = build(self.plan, env, seeds, scores) | {
             "trained_tasks": self.at.tasks_seen,
             "best_at_tasks": self.at.best_tasks,
-            "episode_hash": episode_hash(env, seeds),
-            "scores": [spec.reported(s) for s in scores],
-            "settings": self.plan.settings,
-            "versions": versions(),
         }
-        numbers = {f"test/{name}": result[name] for name in (*_NUMBERS,) if result[name] is not None}
-        numbers[f"test/{spec.metric}"] = result["mean"] if result["mean"] is not None else float("nan")
-        self.loggers.write(self.at.tasks_seen, numbers)
+        row = numbers(result, "test")
+        self.loggers.write(self.at.tasks_seen, row)
         self.loggers.board.picture("test/episode", picture_of(self.agent, env, seeds[0]), self.at.tasks_seen)
-        self.loggers.board.hyperparameters(self.plan.settings, numbers)
+        self.loggers.board.hyperparameters(self.plan.settings, row, self.at.tasks_seen)
         write_json(self.folder / "result.json", result)
         return result
 
@@ -181,21 +182,24 @@ class Run:
         self._saved = time.monotonic()
 
     def _load(self, file: Path) -> None:
+        content = self._take_up(file)
+        self.at = Progress(
+            content["tasks_seen"],
+            content["validated"],
+            content["best_score"],
+            content["best_tasks"],
+            Meter(content["meter"]),
+        )
+        torch.set_rng_state(content["rng"].cpu())
+
+    def _take_up(self, file: Path) -> dict[str, Any]:
+        """Load the agent's state from a checkpoint; raises FewShotError where it is another agent's."""
         content = checkpoint.load(file, self.plan.device)
         try:
             self.agent.load_state(content["agent"])
-            self.at = Progress(
-                content["tasks_seen"], content["validated"], content["best_score"], content["best_tasks"],
-                Meter(content["meter"]),
-            )  # fmt: skip
-            torch.set_rng_state(content["rng"].cpu())
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise FewShotError(
-                f"the checkpoint {file} belongs to another agent or environment; start a new run"
-            ) from error
-
-
-_NUMBERS = ("ci95", "median", "diverged")
+            raise FewShotError(f"the checkpoint {file} belongs to another agent or environment; start anew") from error
+        return content
 
 
 def outer_step(agent: Agent, env: FewShotVectorEnv, seeds: list[int], meter: Meter) -> None:

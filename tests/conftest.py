@@ -22,14 +22,11 @@ def pytest_collection_modifyitems(items):
     """Skip by name what this machine can not run."""
     no_data = pytest.mark.skip(reason="FSL_DATA is not set: the folder with mini-imagenet/ and CUB_200_2011/")
     no_gpu = pytest.mark.skip(reason="no CUDA device")
-    by_hand = pytest.mark.skip(reason="slow: run by hand with FSL_SLOW=1")
     for item in items:
         if "real_data" in item.fixturenames and not os.environ.get("FSL_DATA"):
             item.add_marker(no_data)
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(no_gpu)
-        if "slow" in item.keywords and not os.environ.get("FSL_SLOW"):
-            item.add_marker(by_hand)
 
 
 @pytest.fixture

@@ -51,7 +51,3 @@ def test_commands_have_options_that_exist(command):
         [sys.executable, "-m", "runners", *verbs, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert all(option in done.stdout for option in options)
-
-
-def test_the_first_run_is_offline_and_quick():
-    assert "fsl run --env sine --agent turtle --preset quick" in COMMANDS

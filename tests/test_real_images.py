@@ -67,7 +67,7 @@ def learn(family, name, tasks, n_shot, real_data, **settings):
     test = FewShotVectorEnv(family(split="test", **places), num_envs=5)
     agent = agents.make(name, test.task_spec, n_shot, **(SMALL | settings)).train()
     minibatch = agent.config.minibatch
-    batch = 1 if minibatch else agent.config.meta_batch
+    batch = agent.config.tasks_per_step
     train = FewShotVectorEnv(family(minibatch=minibatch, **places), num_envs=batch)
     for done in range(0, tasks, batch):
         outer_step(agent, train, task_seeds(0, "train", done, batch), Meter())

@@ -37,7 +37,7 @@ def tasks_for(kind, minibatch, small_store):
 @pytest.mark.parametrize("name", agents.AGENTS)
 def test_every_agent_keeps_the_contract(name, kind, small_store):
     settings = {} if name == "chance" else {"filters": 8, "padding": 1}
-    minibatch = agents.find(name).load().Config.model_fields["minibatch"].get_default()
+    minibatch = agents.find(name).load().Config().minibatch
     spec, train, test = tasks_for(kind, minibatch, small_store)
     check_agent(lambda: agents.make(name, spec, n_shot=2, outer_lr=0.01, **settings), train, test, steps=10)
 
@@ -71,6 +71,13 @@ BROKEN = {
     ),
     "empty support": broken(adapt=lambda self, s: s.labels.mean(1, keepdim=True)),
     "must lower its loss": type("Lazy", (Learner,), {"meta_update": lambda self, p, y: {"loss": 1.0}}),
+    "act must give": broken(act=lambda self, obs: obs["query_x"] * 0 + 7.0),
+    "must not change the agent in train mode": type(
+        "Shifts", (Learner,), {"adapt": lambda self, s: self.linear.weight.data.add_(1) if self.training else None}
+    ),
+    "state\\(\\) must hold": type(
+        "Amnesia", (Learner,), {"state": lambda self: {"weights": self.state_dict(), "optimizer": None}}
+    ),
     "must keep the predictions": type(
         "Forgets", (Learner,), {"load_state": lambda self, state: self.linear.weight.data.mul_(3)}
     ),

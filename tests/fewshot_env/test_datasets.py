@@ -100,8 +100,13 @@ def test_an_older_store_survives_a_failure(mini_source, tmp_path):
 
 
 def test_missing_images(mini_source, tmp_path):
+    for file in sorted((mini_source / "images").iterdir())[1:]:
+        file.unlink()
+    store = prepare("mini", mini_source, tmp_path / "partial")
+    assert len(store.images) == 1
+    assert store.holdings().endswith("39 listed images absent")
     next((mini_source / "images").iterdir()).unlink()
-    refuses("1 of 40 listed images are missing", "mini", mini_source, tmp_path / "s")
+    refuses("holds none of the 40 images that it lists", "mini", mini_source, tmp_path / "s")
 
 
 def test_wrong_layouts(mini_source, cub_source, tmp_path):

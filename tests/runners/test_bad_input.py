@@ -45,6 +45,13 @@ def refused(capsys, message, *words, left=None):
         ([*SINE, "--config", "/no/such/file"], "--config /no/such/file can not be read"),
         (["--env", "sine", "--agent", "no_module:Agent"], "can not be imported"),
         (["--env", "sine", "--agent", "json:loads"], "is not an agent"),
+        (["--env", "sine", "--agent", ":X"], "can not be imported"),
+        (["--env", "sine", "--agent", ".a:X"], "can not be imported"),
+        (["--env", ":FewShot/Sine-v0", "--agent", "maml"], "can not be imported"),
+        ([*SINE, *sets("agent.hidden=[-1]")], "setting agent.hidden.0 is -1"),
+        ([*SINE, "--device", "meta"], "device 'meta' can not be used"),
+        ([*SINE, *sets("agent.minibatch=16")], "unknown setting 'agent.minibatch'"),
+        (["--env", "sine", "--agent", "agents.base:Agent"], "can not be built with these settings"),
         (["--resume", "/no/such/run"], "is not the folder of a run"),
     ],
 )  # fmt: skip
@@ -137,6 +144,7 @@ def test_a_checkpoint_of_another_agent(tmp_path, capsys):
         main("run", "--env", "sine", "--agent", agent, "--log-dir", tmp_path / agent, *sets(*TINY))
     maml, turtle = only_run(tmp_path / "maml"), only_run(tmp_path / "turtle")
     (turtle / "result.json").unlink()
+    whole = (turtle / "best.pt").read_bytes()
     (turtle / "last.pt").write_bytes((maml / "last.pt").read_bytes())
     (turtle / "best.pt").write_bytes((maml / "best.pt").read_bytes())
     capsys.readouterr()
@@ -144,6 +152,16 @@ def test_a_checkpoint_of_another_agent(tmp_path, capsys):
     assert "belongs to another agent" in capsys.readouterr().err
     assert main("eval", turtle) == 2
     assert "do not fit" in capsys.readouterr().err
+    (maml / "result.json").unlink()
+    (maml / "best.pt").write_bytes(whole)
+    assert main("run", "--resume", maml) == 2
+    assert "belongs to another agent" in capsys.readouterr().err
+
+
+def test_running_statistics_that_were_never_gathered(tmp_path, capsys):
+    main("run", *SINE, "--log-dir", tmp_path, *sets(*TINY))
+    assert main("eval", only_run(tmp_path), "--set", "agent.bn=running") == 2
+    assert "did not gather" in capsys.readouterr().err
 
 
 def test_a_checkpoint_never_runs_code(tmp_path, capsys):

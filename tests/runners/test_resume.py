@@ -78,11 +78,31 @@ def test_interrupt_during_validation(tmp_path, monkeypatch):
     def evaluate(agent, env, seeds, between):
         calls[0] += 1
         if calls[0] == 2:
-            raise Interrupted(143)
+            os.kill(os.getpid(), signal.SIGTERM)
         return real(agent, env, seeds, between)
 
     monkeypatch.setattr(train, "evaluate", evaluate)
     assert main("run", *CASES["turtle"], "--log-dir", tmp_path / "cut") == 143
+    run = only_run(tmp_path / "cut")
+    assert main("run", "--resume", run) == 0
+    whole, cut = everything(only_run(tmp_path / "whole")), everything(run)
+    assert all(same(a, b) for a, b in zip(whole, cut, strict=True))
+
+
+def test_interrupt_during_the_test(tmp_path, monkeypatch):
+    main("run", *CASES["turtle"], "--log-dir", tmp_path / "whole")
+    from runners import train
+
+    real, calls = train.evaluate, [0]
+
+    def evaluate(agent, env, seeds, between):
+        calls[0] += 1
+        if calls[0] == 4:
+            raise Interrupted(130)
+        return real(agent, env, seeds, between)
+
+    monkeypatch.setattr(train, "evaluate", evaluate)
+    assert main("run", *CASES["turtle"], "--log-dir", tmp_path / "cut") == 130
     run = only_run(tmp_path / "cut")
     assert main("run", "--resume", run) == 0
     whole, cut = everything(only_run(tmp_path / "whole")), everything(run)

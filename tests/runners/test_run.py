@@ -141,6 +141,49 @@ def test_an_agent_of_ones_own_from_the_current_folder(tmp_path, monkeypatch):
     assert result_of(only_run(tmp_path / "runs"))["agent"] == "mine:Mine"
 
 
+@pytest.mark.parametrize("env", ["sine:sine", "sine→sine", "sine->sine"])
+def test_every_spelling_of_a_pair_can_be_tested_again(env, tmp_path):
+    main("run", "--env", env, "--agent", "maml", "--log-dir", tmp_path, *sets(*TINY))
+    run = only_run(tmp_path)
+    assert main("eval", run) == 0
+    assert main("eval", run, "--set", "agent.eval_steps=3") == 0
+    assert len(list(run.glob("eval-sine-*.json"))) == 2
+
+
+def test_noise_and_pretraining(tmp_path):
+    words = ["run", "--env", "sine", "--agent", "finetuning", "--log-dir", tmp_path]
+    assert main(*words, *sets(*TINY, "env.noise=0.1", "agent.adapt_steps=4")) == 0
+
+
+def test_families_with_settings_of_their_own_pair(tmp_path, monkeypatch):
+    (tmp_path / "line_env.py").write_text(
+        "import fewshot_env\n"
+        "from fewshot_env.sampler import TaskConfig\n"
+        "from fewshot_env.sine import SineSampler\n"
+        "fewshot_env.register(fewshot_env.EnvEntry('line', 'FewShot/Line-v0', 'line_env:Line', 'lines'))\n"
+        "class LineConfig(TaskConfig):\n"
+        "    slope: float = 1.0\n"
+        "class Line:\n"
+        "    Config = LineConfig\n"
+        "    def __init__(self, **settings):\n"
+        "        self.config, inner = LineConfig(**settings), SineSampler(n_query=9)\n"
+        "        self.spec, self.support_size, self.query_size = inner.spec, 5, 9\n"
+        "        self.fingerprint, self.sample = 'line', inner.sample\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    try:
+        words = ["run", "--env", "sine->line_env:FewShot/Line-v0", "--agent", "maml", "--log-dir", tmp_path / "runs"]
+        assert main(*words, *sets(*TINY)) == 0
+        assert result_of(only_run(tmp_path / "runs"))["env"] == "sine->line"
+    finally:
+        import gymnasium
+
+        from fewshot_env.registry import ENVS
+
+        ENVS.pop("line", None)
+        gymnasium.registry.pop("FewShot/Line-v0", None)
+
+
 def test_eval_elsewhere(tmp_path, data_dir, capsys):
     words = ["run", "--env", "mini", "--agent", "maml", "--data-dir", data_dir, "--log-dir", tmp_path]
     main(*words, *sets(*TINY, *SMALL_NET, *IMAGES))
@@ -153,5 +196,5 @@ def test_eval_elsewhere(tmp_path, data_dir, capsys):
     other = json.loads(next(run.glob("eval-cub-*.json")).read_text())
     assert len(other["scores"]) == 5
     assert other["settings"]["agent.eval_steps"] == 3
-    assert "test on cub: accuracy" in capsys.readouterr().out
+    assert "test on mini->cub: accuracy" in capsys.readouterr().out
     assert main("eval", run, "--env", "sine") == 2
