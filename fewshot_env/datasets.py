@@ -125,7 +125,10 @@ def prepare(
     kind = dataset(name)
     if not source.is_dir():
         raise FewShotError(f"{source} is not a folder; expected {kind.layout}")
-    sources = kind.read(source)
+    try:
+        sources = kind.read(source)
+    except OSError as error:
+        raise FewShotError(f"{error.filename} can not be read; expected {kind.layout}") from error
     present = [s for s in sources if s.file.exists()]
     if not present:
         raise FewShotError(f"{source} holds none of the {len(sources)} images that it lists; expected {kind.layout}")
@@ -156,8 +159,8 @@ def _split_list(name: str) -> dict[str, Any]:
 def _text(file: Path) -> str:
     try:
         return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FewShotError(f"{file} can not be read ({error}); expected the data set's own layout") from error
+    except UnicodeDecodeError as error:
+        raise FewShotError(f"{file} is not a text file; expected the data set's own") from error
 
 
 def _rows(table: Path) -> Iterable[dict[str, str]]:

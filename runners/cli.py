@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -159,25 +158,28 @@ def list_() -> None:
 
 
 @app.command()
-def show(agent: Annotated[str, typer.Argument(help="An agent's name, or my_module:MyAgent.")]) -> None:
-    """Every setting of an agent, with its value and what it means."""
-    from agents.registry import find, load_plugins
-    from runners.plan import describe
+def show(
+    name: Annotated[str, typer.Argument(help="An agent or environment (see fsl list), my_module:MyAgent, or run.")],
+) -> None:
+    """Every setting of an agent, an environment or a run, with its default and what it means."""
+    from agents.registry import find
+    from fewshot_env.registry import ENVS
+    from fewshot_env.sampler import sampler_class
+    from runners.plan import RESERVED, RunConfig, describe, load_plugins, paper_choices
 
     load_plugins()
-    spec = find(agent)
-    cls = spec.load()
-    print(f"{spec.name}: {spec.summary}\n")
-    for name, default, sentence in describe(cls.Config):
-        print(f"  agent.{name} = {json.dumps(spec.settings.get(name, default))}\n      {sentence}")
-    from fewshot_env.episode import TaskSpec
-
-    sine = TaskSpec("regression", (1,), 1, 1, (-5, 5), (-10, 10))
-    images = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
-    print("\nthe paper's settings that depend on the tasks")
-    for label, task, shots in (("sine", sine, 5), ("images, 1-shot", images, 1), ("images, 5-shot", images, 5)):
-        values = {k: v for k, v in cls.Config.paper(task, shots).items() if k not in spec.settings}
-        print(f"  {label:<15} {', '.join(f'{k} = {json.dumps(v)}' for k, v in values.items()) or 'as above'}")
+    if name == "run":
+        print("a run; what depends on the tasks stands below\n")
+        print(describe(RunConfig, ""))
+        print(paper_choices(None))
+    elif name in ENVS:
+        print(f"{name}: {ENVS[name].summary}\n")
+        print(describe(sampler_class(ENVS[name].sampler).Config, "env.", hidden=RESERVED))
+    else:
+        spec = find(name)
+        print(f"{spec.name}: {spec.summary}\n")
+        print(describe(spec.load().Config, "agent.", spec.settings))
+        print(paper_choices(spec))
 
 
 @data_app.command()
@@ -216,6 +218,8 @@ def main() -> None:
     """Run `fsl`; bad input ends with one line and exit code 2."""
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (FewShotError, OSError) as error:
         print(f"fsl: {error}", file=sys.stderr)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,15 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     holds it; raises FewShotError where the run has no usable weights or `env` has other spaces.
     """
     settings = read_settings(folder)
+    if "agent" in changes or "env" in changes:
+        raise FewShotError("--set may change settings of the agent, not the agent; name another environment with --env")
     if changes.get("agent.bn", settings.get("agent.bn")) == "running" != settings.get("agent.bn"):
         raise FewShotError("agent.bn=running needs running statistics, which this run did not gather; train with it")
     load_plugins()
+    if env is not None and (len(re.split("->|→", env)) > 1 or (":" in env and "/" not in env)):
+        raise FewShotError(
+            f"--env is {env!r}, but a test has one environment; name the one to test on, for example cub"
+        )
     own = EnvPair.parse(str(settings["env"]))
     settings |= changes | {"env": f"{own.source.name}->{env or own.target.name}"}
     plan = make_plan(settings)
@@ -36,7 +43,8 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     try:
         agent.load_state(content["agent"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise FewShotError(f"the weights of {folder} do not fit these settings; change fewer of them") from error
+        changed = ", ".join(changes) or "env"
+        raise FewShotError(f"the weights of {folder} do not fit what was changed ({changed})") from error
     test_env = plan.make_env("test", plan.run.eval_batch)
     seeds = frozen_seeds("test", plan.run.test_tasks)
     with progress("testing", len(seeds), "tasks") as report:

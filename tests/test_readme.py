@@ -14,6 +14,12 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    fsl ")]
 
 
+@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))])
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / link).exists(), link
+
+
 def test_the_agent_of_ones_own(tmp_path):
     (source,) = [b for b in BLOCKS if "class Ridge" in b]
     assert len([line for line in source.splitlines() if line.strip()]) <= 20

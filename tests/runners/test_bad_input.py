@@ -158,6 +158,19 @@ def test_a_checkpoint_of_another_agent(tmp_path, capsys):
     assert "belongs to another agent" in capsys.readouterr().err
 
 
+def test_what_a_test_can_not_change(tmp_path, capsys):
+    main("run", *SINE, "--log-dir", tmp_path, *sets(*TINY))
+    run = only_run(tmp_path)
+    for words, message in (
+        (["--env", "sine->sine"], "a test has one environment"),
+        (["--env", "sine:sine"], "a test has one environment"),
+        (["--set", "agent=turtle"], "not the agent"),
+        (["--set", "agent.hidden=[3]"], "do not fit what was changed (agent.hidden)"),
+    ):
+        assert main("eval", run, *words) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_running_statistics_that_were_never_gathered(tmp_path, capsys):
     main("run", *SINE, "--log-dir", tmp_path, *sets(*TINY))
     assert main("eval", only_run(tmp_path), "--set", "agent.bn=running") == 2

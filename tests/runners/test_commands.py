@@ -28,6 +28,17 @@ def test_show(capsys):
     assert "inner_steps = 5, eval_steps = 10, meta_batch = 4" in out
 
 
+def test_show_environments_and_runs(capsys):
+    assert main("show", "sine") == 0
+    out = capsys.readouterr().out
+    assert "env.noise = 0.0" in out
+    assert "env.split" not in out
+    assert main("show", "run") == 0
+    out = capsys.readouterr().out
+    assert "val_every = 2500" in out
+    assert "train_tasks = 70000" in out
+
+
 def test_prepare_and_list_data(tmp_path, capsys):
     write_mini(tmp_path / "m", n_images=1)
     write_cub(tmp_path / "c", n_classes=4)
