@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.base import Agent
-from fewshot_env.episode import Episode, Split
+from fewshot_env.episode import Episode
 
 
 def check_agent(make: Callable[[], Agent], train: Episode, test: Episode, steps: int = 30) -> None:
@@ -67,8 +67,7 @@ def _check_tasks_alone(agent: Agent, task: Episode) -> None:
 
 
 def _check_no_support(agent: Agent, task: Episode) -> None:
-    empty = Split(task.support.x[:, :0], task.support.labels[:, :0])
-    prior = answers(agent, Episode(empty, task.query))
+    prior = answers(agent, Episode(task.support.empty(), task.query))
     _require(bool(prior.isfinite().all()), "an empty support (S = 0) must give the prior's answers")
 
 

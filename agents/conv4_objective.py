@@ -14,10 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.nets import Conv4Body, unpack
+from agents.nets import EPS, Conv4Body, unpack
 from agents.objective import Objective, output_curvature, output_delta
-
-EPS = 1e-5
 
 
 @dataclass
@@ -39,16 +37,8 @@ class Block:
 class Conv4Objective(Objective):
     """Conv4 with a linear head and batch statistics."""
 
-    def gradient(self, params: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients [B, P] and losses [B] at params [B, P]."""
-        parts = [self._gradient(params[tasks], tasks) for tasks in self.net.chunks(params)]
-        return torch.cat([g for g, _ in parts]), torch.cat([loss for _, loss in parts])
-
-    def hessian_vector(self, params: Tensor, v: Tensor) -> Tensor:
-        """H v [B, P] at params [B, P] for v [B, P]."""
-        return torch.cat([self._hessian_vector(params[t], v[t], t) for t in self.net.chunks(params)])
-
-    def _gradient(self, params: Tensor, tasks: slice) -> tuple[Tensor, Tensor]:
+    def gradient_of(self, params: Tensor, tasks: slice) -> tuple[Tensor, Tensor]:
+        """Gradients [b, P] and losses [b] of some tasks with weights [b, P]."""
         w, y = self._weights(params), self.support.labels[tasks]
         blocks, features = self._forward(w, tasks)
         outputs = torch.baddbmm(w["head.bias"].unsqueeze(1), features, w["head.weight"].mT)
@@ -65,7 +55,8 @@ class Conv4Objective(Objective):
             grads += [d_shift, d_scale, torch.zeros_like(d_shift), d_kernel]  # normalisation undoes the bias
         return _flat(grads[::-1], len(params)), self.spec.loss(outputs, y)
 
-    def _hessian_vector(self, params: Tensor, v: Tensor, tasks: slice) -> Tensor:
+    def hessian_vector_of(self, params: Tensor, v: Tensor, tasks: slice) -> Tensor:
+        """H v [b, P] of some tasks at weights [b, P]."""
         w, r, y = self._weights(params), self._weights(v), self.support.labels[tasks]
         blocks, features = self._forward(w, tasks)
         changes, r_features = self._r_forward(blocks, r)
@@ -188,7 +179,7 @@ def _wide(channels: Tensor) -> Tensor:
 
 
 def _affine(maps: Tensor, factor: Tensor, offset: Tensor | None = None) -> Tensor:
-    """Factor * maps + offset, both per channel."""
+    """factor * maps + offset, both per channel."""
     return maps * _wide(factor) if offset is None else torch.addcmul(_wide(offset), maps, _wide(factor))
 
 

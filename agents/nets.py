@@ -15,6 +15,7 @@ from torch import Tensor
 from fewshot_env.errors import FewShotError
 
 Shapes = dict[str, tuple[int, ...]]
+EPS = 1e-5  # of batch normalisation
 
 
 def uniform_fan_in(shape: tuple[int, ...], fan_in: int, generator: torch.Generator | None) -> Tensor:
@@ -162,7 +163,7 @@ class Conv4Body:
                 seen += [mean.view(tasks, -1), variance.view(tasks, -1)]
                 h = _normalise(h, mean, variance, scale, shift)
             else:
-                h = F.batch_norm(h, None, None, scale, shift, training=True, eps=1e-5)
+                h = F.batch_norm(h, None, None, scale, shift, training=True, eps=EPS)
             h = F.max_pool2d(h, 2).relu()  # the same as relu first, on a quarter of the pixels
         return self.from_groups(h, tasks)
 
@@ -178,7 +179,7 @@ class Conv4Body:
 
 def _normalise(h: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Normalise channels of h [S, C, H, W] with given statistics [C], differentiable in all of them."""
-    factor = scale * torch.rsqrt(variance + 1e-5)
+    factor = scale * torch.rsqrt(variance + EPS)
     return h * factor.view(-1, 1, 1) + (shift - mean * factor).view(-1, 1, 1)
 
 

@@ -28,26 +28,29 @@ class Objective:
 
     def gradient(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients [B, P] and losses [B] at params [B, P]."""
-        grads: list[Tensor] = []
-        losses: list[Tensor] = []
-        for tasks in self.net.chunks(params):
-            with torch.enable_grad():
-                leaf = params[tasks].detach().requires_grad_()
-                loss = self.loss(leaf, tasks)
-                grads += torch.autograd.grad(loss.sum(), leaf)
-            losses.append(loss.detach())
-        return torch.cat(grads), torch.cat(losses)
+        parts = [self.gradient_of(params[tasks], tasks) for tasks in self.net.chunks(params)]
+        return torch.cat([grads for grads, _ in parts]), torch.cat([losses for _, losses in parts])
 
     def hessian_vector(self, params: Tensor, v: Tensor) -> Tensor:
-        """H v [B, P] at params [B, P] for v [B, P], forward-over-reverse."""
-        products = []
-        for tasks in self.net.chunks(params):
+        """H v [B, P] at params [B, P] for v [B, P]."""
+        return torch.cat([self.hessian_vector_of(params[t], v[t], t) for t in self.net.chunks(params)])
 
-            def total(p: Tensor, tasks: slice = tasks) -> Tensor:
-                return self.loss(p, tasks).sum()
+    def gradient_of(self, params: Tensor, tasks: slice) -> tuple[Tensor, Tensor]:
+        """Gradients [b, P] and losses [b] of some tasks with weights [b, P]."""
+        with torch.enable_grad():
+            leaf = params.detach().requires_grad_()
+            losses = self.loss(leaf, tasks)
+            (grads,) = torch.autograd.grad(losses.sum(), leaf)
+        return grads, losses.detach()
 
-            products.append(torch.func.jvp(torch.func.grad(total), (params[tasks],), (v[tasks],))[1])
-        return torch.cat(products)
+    def hessian_vector_of(self, params: Tensor, v: Tensor, tasks: slice) -> Tensor:
+        """H v [b, P] of some tasks, forward-over-reverse."""
+
+        def total(p: Tensor) -> Tensor:
+            return self.loss(p, tasks).sum()
+
+        product: Tensor = torch.func.jvp(torch.func.grad(total), (params,), (v,))[1]
+        return product
 
 
 class MLPObjective(Objective):
@@ -81,10 +84,8 @@ class MLPObjective(Objective):
             if i + 1 < len(layers):
                 r_acts.append(r_act.mul_(acts[i + 1] > 0))
         assert r_act is not None
-        delta, r_delta = (
-            output_delta(self.spec, outputs, self.support.labels),
-            output_curvature(self.spec, outputs, r_act),
-        )
+        delta = output_delta(self.spec, outputs, self.support.labels)
+        r_delta = output_curvature(self.spec, outputs, r_act)
         products: list[Tensor] = []
         for i in reversed(range(len(layers))):
             r_grad = r_delta.mT @ acts[i]

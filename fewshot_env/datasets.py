@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from fewshot_env.errors import FewShotError, suggest
 from fewshot_env.rng import SPLITS
-from fewshot_env.store import ImageStore, SourceImage, write_store
+from fewshot_env.store import ImageStore, SourceImage, is_prepared, write_store
 
 SIZE = 84
 
 
 def read_mini(source: Path) -> list[SourceImage]:
-    """MiniImageNet as `images/` and `{train,val,test}.csv` (filename,label), Ravi & Larochelle's layout."""
+    """miniImageNet as `images/` and `{train,val,test}.csv` (filename,label), Ravi & Larochelle's layout."""
     split_of = {wnid: split for split, wnids in _split_list("mini")["classes"].items() for wnid in wnids}
     found: list[SourceImage] = []
     for split in SPLITS:
@@ -102,7 +102,7 @@ def dataset(name: str) -> Dataset:
 
 def open_store(name: str, folder: Path) -> ImageStore:
     """Open the prepared data set `name` below `folder`; says how to get it where it is missing."""
-    if not (folder / name / "index.json").exists():
+    if not is_prepared(folder / name):
         kind = dataset(name)
         raise FewShotError(
             f"{kind.title} is not prepared in {folder / name}; get {kind.layout}, "

@@ -73,8 +73,7 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(2**63))
         self._task_seed = int((options or {}).get("task_seed", drawn))
-        dealt = self.sampler.sample([self._task_seed])
-        self._task, self._answers = Episode(dealt.support.to("cpu"), dealt.query.to("cpu")), None
+        self._task, self._answers = self.sampler.sample([self._task_seed]).to("cpu"), None
         support, query = self._task.support, self._task.query
         obs = {
             "support_x": _array(support.x),

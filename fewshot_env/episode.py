@@ -37,6 +37,10 @@ class Split:
         """The items of tasks `index`."""
         return Split(self.x[index], None if self.y is None else self.y[index])
 
+    def empty(self) -> Split:
+        """The same tasks without items: S = 0."""
+        return Split(self.x[:, :0], self.labels[:, :0])
+
     def to(self, device: torch.device | str) -> Split:
         """Move to `device`; uint8 images become float32 in [0, 1] there."""
         x = self.x.to(device, non_blocking=True)
@@ -56,6 +60,10 @@ class Episode:
     def from_obs(cls, obs: Mapping[str, Any]) -> Episode:
         """Read an observation of the vector environment (torch tensors with a leading B)."""
         return cls(Split(obs["support_x"], obs["support_y"]), Split(obs["query_x"], None))
+
+    def to(self, device: torch.device | str) -> Episode:
+        """Move to `device`; uint8 images become float32 in [0, 1] there."""
+        return Episode(self.support.to(device), self.query.to(device))
 
 
 @dataclass(frozen=True)

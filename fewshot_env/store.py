@@ -34,6 +34,11 @@ def data_dir(given: str | Path | None = None) -> Path:
     return (Path(home) if home else Path.home() / ".cache" / "fsl") / "data"
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether `folder` holds a store."""
+    return (folder / "index.json").exists()
+
+
 @dataclass(frozen=True)
 class ImageClass:
     """One class: images `start` .. `start + count - 1` of the store."""

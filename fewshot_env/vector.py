@@ -89,8 +89,7 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         self._seeds = [int(s) for s in (options or {}).get("task_seed", drawn)]
         if len(self._seeds) != self.num_envs:
             raise ValueError(f"got {len(self._seeds)} task seeds for {self.num_envs} environments")
-        dealt = self.sampler.sample(self._seeds)
-        self._task = Episode(dealt.support.to(self.device), dealt.query.to(self.device))
+        self._task = self.sampler.sample(self._seeds).to(self.device)
         obs = {
             "support_x": self._task.support.x,
             "support_y": self._task.support.labels,

@@ -82,14 +82,12 @@ def run(
 
 
 def _resume(folder: Path) -> None:
-    from runners import checkpoint, run_dir
+    from runners import run_dir
     from runners.plan import make_plan
 
     plan = make_plan(run_dir.read_settings(folder))
     if (folder / "result.json").exists():
         raise FewShotError(f"{folder} is finished; its result is in result.json (fsl eval {folder} tests it elsewhere)")
-    if (folder / "last.pt").exists():
-        checkpoint.load(folder / "last.pt")
     _carry_out(plan, folder)
 
 
@@ -97,9 +95,10 @@ def _carry_out(plan: Plan, folder: Path) -> None:
     from runners.evaluate import in_words
     from runners.train import Interrupted, Run
 
+    run = Run(plan, folder)
     print(f"{plan.run.agent} on {plan.pair}, {plan.run.train_tasks} tasks, seed {plan.run.seed}: {folder}")
     try:
-        result = Run(plan, folder)()
+        result = run()
     except Interrupted as stop:
         print(f"interrupted; continue with: fsl run --resume {folder}", file=sys.stderr)
         raise typer.Exit(stop.code) from None
@@ -144,13 +143,13 @@ def list_() -> None:
     from fewshot_env.datasets import DATASETS
     from fewshot_env.registry import ENVS
     from fewshot_env.registry import load_plugins as load_envs
-    from fewshot_env.store import data_dir
+    from fewshot_env.store import data_dir, is_prepared
 
     load_envs()
     load_agents()
     print("environments (join two as 'SOURCE->TARGET')")
     for entry in ENVS.values():
-        ready = entry.name not in DATASETS or (data_dir() / entry.name / "index.json").exists()
+        ready = entry.name not in DATASETS or is_prepared(data_dir() / entry.name)
         print(f"  {entry.name:<15} {entry.summary}{'' if ready else f'  [no data: fsl data prepare {entry.name}]'}")
     print("agents")
     for spec in AGENTS.values():
@@ -202,13 +201,13 @@ def prepare(
 def data_list(data_dir: DataDir = None) -> None:
     """The prepared data sets and what they hold."""
     from fewshot_env.datasets import DATASETS
-    from fewshot_env.store import ImageStore
+    from fewshot_env.store import ImageStore, is_prepared
     from fewshot_env.store import data_dir as store_dir
 
     folder = store_dir(data_dir)
     print(f"in {folder}")
     for name, dataset in DATASETS.items():
-        if (folder / name / "index.json").exists():
+        if is_prepared(folder / name):
             print(f"  {name:<6} {ImageStore.open(folder / name).holdings()}")
         else:
             print(f"  {name:<6} not prepared; get {dataset.layout}, then: fsl data prepare {name} --source PATH")

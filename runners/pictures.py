@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.base import Agent
-from fewshot_env.episode import Episode, Split
 from fewshot_env.render import draw
 from fewshot_env.vector import FewShotVectorEnv
 
@@ -15,10 +14,8 @@ def picture_of(agent: Agent, env: FewShotVectorEnv, task_seed: int) -> NDArray[n
     """The task's contact sheet with the agent's answers, or its curve before and after adaptation; else None."""
     mode = agent.training
     agent.eval()
-    task = env.sampler.sample([task_seed])
-    task = Episode(task.support.to(env.device), task.query.to(env.device))
-    none = Split(task.support.x[:, :0], task.support.labels[:, :0])
-    answers = {"before": agent.predict(agent.adapt(none), task.query.x)[0]}
+    task = env.sampler.sample([task_seed]).to(env.device)
+    answers = {"before": agent.predict(agent.adapt(task.support.empty()), task.query.x)[0]}
     answers["after adaptation"] = agent.predict(agent.adapt(task.support), task.query.x)[0]
     agent.train(mode)
     return draw(agent.spec, task, answers)

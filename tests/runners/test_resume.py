@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from runners import checkpoint
-from runners.train import Interrupted, outer_step
+from runners.train import outer_step
 from tests.runners.helpers import IMAGES, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
 
 CASES = {
@@ -46,6 +46,12 @@ def same(a, b):
     return a == b
 
 
+def assert_equal_runs(folder):
+    """The runs below "whole" and "cut" ended alike."""
+    whole, cut = (everything(only_run(folder / name)) for name in ("whole", "cut"))
+    assert all(same(a, b) for a, b in zip(whole, cut, strict=True))
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("stop_at", [0, 2, 5])
 def test_resumed_equals_uninterrupted(case, stop_at, tmp_path, data_dir, monkeypatch):
@@ -65,11 +71,14 @@ def test_resumed_equals_uninterrupted(case, stop_at, tmp_path, data_dir, monkeyp
     assert not (run / "result.json").exists()
     monkeypatch.setattr("runners.train.outer_step", outer_step)
     assert main("run", "--resume", run) == 0
-    whole, cut = everything(only_run(tmp_path / "whole")), everything(run)
-    assert all(same(a, b) for a, b in zip(whole, cut, strict=True))
+    assert_equal_runs(tmp_path)
 
 
-def test_interrupt_during_validation(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("evaluation", "number"), [(2, signal.SIGTERM), (4, signal.SIGINT)], ids=["validation", "test"]
+)
+def test_interrupt_during_an_evaluation(evaluation, number, tmp_path, monkeypatch):
+    """The run validates three times (at 0, 12 and 24 tasks) and tests once."""
     main("run", *CASES["turtle"], "--log-dir", tmp_path / "whole")
     from runners import train
 
@@ -77,36 +86,14 @@ def test_interrupt_during_validation(tmp_path, monkeypatch):
 
     def evaluate(agent, env, seeds, between):
         calls[0] += 1
-        if calls[0] == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if calls[0] == evaluation:
+            os.kill(os.getpid(), number)
         return real(agent, env, seeds, between)
 
     monkeypatch.setattr(train, "evaluate", evaluate)
-    assert main("run", *CASES["turtle"], "--log-dir", tmp_path / "cut") == 143
-    run = only_run(tmp_path / "cut")
-    assert main("run", "--resume", run) == 0
-    whole, cut = everything(only_run(tmp_path / "whole")), everything(run)
-    assert all(same(a, b) for a, b in zip(whole, cut, strict=True))
-
-
-def test_interrupt_during_the_test(tmp_path, monkeypatch):
-    main("run", *CASES["turtle"], "--log-dir", tmp_path / "whole")
-    from runners import train
-
-    real, calls = train.evaluate, [0]
-
-    def evaluate(agent, env, seeds, between):
-        calls[0] += 1
-        if calls[0] == 4:
-            raise Interrupted(130)
-        return real(agent, env, seeds, between)
-
-    monkeypatch.setattr(train, "evaluate", evaluate)
-    assert main("run", *CASES["turtle"], "--log-dir", tmp_path / "cut") == 130
-    run = only_run(tmp_path / "cut")
-    assert main("run", "--resume", run) == 0
-    whole, cut = everything(only_run(tmp_path / "whole")), everything(run)
-    assert all(same(a, b) for a, b in zip(whole, cut, strict=True))
+    assert main("run", *CASES["turtle"], "--log-dir", tmp_path / "cut") == 128 + number
+    assert main("run", "--resume", only_run(tmp_path / "cut")) == 0
+    assert_equal_runs(tmp_path)
 
 
 def test_ctrl_c_of_a_real_process(tmp_path):
@@ -157,8 +144,7 @@ def test_killed_between_saves_loses_nothing_that_was_saved(tmp_path):
     assert done.returncode == -signal.SIGKILL
     run = only_run(tmp_path / "cut")
     fsl("run", "--resume", run)
-    whole, cut = everything(only_run(tmp_path / "whole")), everything(run)
-    assert all(same(a, b) for a, b in zip(whole, cut, strict=True))
+    assert_equal_runs(tmp_path)
 
 
 def test_resume_takes_no_other_settings_and_no_finished_run(tmp_path, capsys):
