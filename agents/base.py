@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,11 +54,18 @@ class Agent(nn.Module, ABC):
     learns: ClassVar[bool] = True
     """False for an agent without meta-training, which `fsl run` then skips."""
 
+    stackable: ClassVar[bool] = False
+    """True where every parameter has independent runs as its first axis (agents.stack)."""
+
     def __init__(self, spec: TaskSpec, config: AgentConfig) -> None:
         super().__init__()
         self.spec = spec
         self.config = config
+        self.runs = 1
+        self.reduce: Callable[[list[Tensor]], None] = lambda tensors: None
+        """Sums tensors over the processes that share a meta-batch, in place."""
         self._optimizer: torch.optim.Optimizer | None = None
+        self._sums: Tensor | None = None
 
     @abstractmethod
     def adapt(self, support: Split) -> Any:
@@ -73,23 +82,56 @@ class Agent(nn.Module, ABC):
     def meta_update(self, predictions: Tensor, query_y: Tensor) -> dict[str, float]:
         """One outer step on marked predictions: sum of task losses, backward, clip, Adam (Algorithm 1, line 11).
 
-        Returns "loss" and "score" (means over tasks) and "grad_norm" (before clipping). A step whose loss
-        or gradient is not finite changes nothing and is reported as "skipped" = 1.
+        Tasks given to `accumulate` since the last step are part of it. Returns "loss" and "score" (means over tasks)
+        and "grad_norm" (before clipping). A step whose loss or gradient is not finite changes nothing and is
+        reported as "skipped" = 1.
         """
+        self.accumulate(predictions, query_y)
+        return self.meta_step()[0]
+
+    def accumulate(self, predictions: Tensor, query_y: Tensor) -> None:
+        """Add the gradient of one part of the meta-batch; the graph of its predictions is used up."""
+        if self._sums is None:
+            self.optimizer.zero_grad(set_to_none=True)
         losses = self.spec.loss(predictions, query_y)
-        row = {
-            "loss": float(losses.detach().mean()),
-            "score": float(self.spec.score(predictions.detach(), query_y).mean()),
-        }
-        self.optimizer.zero_grad(set_to_none=True)
+        scores = self.spec.score(predictions.detach(), query_y)
+        sums = torch.stack([losses.detach(), scores, torch.ones_like(scores)]).view(3, self.runs, -1).sum(2)
+        self._sums = sums if self._sums is None else self._sums + sums
         losses.sum().backward()
+
+    def meta_step(self) -> list[dict[str, float]]:
+        """Clip and take the step that `accumulate` prepared; what `meta_update` returns, for each run."""
+        assert self._sums is not None, "there is nothing to learn from: call accumulate first"
         parameters = [p for p in self.parameters() if p.grad is not None]
-        grad_norm = nn.utils.clip_grad_norm_(parameters, self.config.outer_clip_norm or float("inf"))
-        row["grad_norm"] = float(grad_norm)
-        row["skipped"] = float(not np.isfinite(row["loss"] + row["grad_norm"]))
-        if not row["skipped"]:
-            self.optimizer.step()
-        return row
+        grads = [p.grad for p in parameters if p.grad is not None]
+        self.reduce([*grads, self._sums])
+        (losses, scores, tasks), self._sums = self._sums, None
+        by_run = [g.view(self.runs, -1) for g in grads]
+        norms = torch.stack([torch.linalg.vector_norm(g, dim=1) for g in by_run]).square().sum(0).sqrt()
+        if self.config.outer_clip_norm is not None:
+            factor = (self.config.outer_clip_norm / (norms + 1e-6)).clamp(max=1)
+            for g in by_run:
+                g.mul_(factor.unsqueeze(1))
+        columns = zip((losses / tasks).tolist(), (scores / tasks).tolist(), norms.tolist(), strict=True)
+        rows = [{"loss": loss, "score": score, "grad_norm": norm} for loss, score, norm in columns]
+        sound = [math.isfinite(row["loss"] + row["grad_norm"]) for row in rows]
+        if any(sound):
+            with self._untouched(parameters, [r for r, is_sound in enumerate(sound) if not is_sound]):
+                self.optimizer.step()
+        return [row | {"skipped": float(not is_sound)} for row, is_sound in zip(rows, sound, strict=True)]
+
+    @contextmanager
+    def _untouched(self, parameters: list[nn.Parameter], runs: list[int]) -> Iterator[None]:
+        """Keep some runs' parameters, and their moments in Adam, as they are (a new moment begins at zero)."""
+        kept = []
+        for p in parameters if runs else ():
+            state = self.optimizer.state.get(p, {})
+            kept += [(p.data, p.data[runs].clone())]
+            kept += [(v, v[runs].clone()) for v in state.values() if isinstance(v, Tensor) and v.dim()]
+            p.grad[runs] = 0  # type: ignore[index]
+        yield
+        for whole, part in kept:
+            whole[runs] = part
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:

@@ -46,7 +46,7 @@ class GradientBased(NeuralAgent):
     def __init__(self, spec: TaskSpec, config: GradientBasedConfig) -> None:
         super().__init__(spec, config)
         self.net = Net(self.body, LinearHead(self.body.n_features, spec.n_outputs))
-        self.prior = nn.Parameter(self.net.init())
+        self.prior = nn.Parameter(self.net.init().unsqueeze(0))  # [runs, P]
         self.rule = self.make_rule(self.net)
 
     @abstractmethod
@@ -57,10 +57,9 @@ class GradientBased(NeuralAgent):
         """Fast weights after T updates from the prior (line 6 to 9); the prior itself where S = 0."""
         config, tasks = self.config, support.x.shape[0]
         with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
-            params = self.prior.expand(tasks, -1).contiguous()
+            params = self.prior.repeat_interleave(tasks // self.runs, 0)
             clip = config.clip if config.inner_steps > 1 else None
             if clip is not None and params.requires_grad:
-                params = params.view_as(params)  # not the prior itself: the hook sees each task's gradient
                 params.register_hook(lambda g: g.clamp(-clip, clip))
             steps = config.inner_steps if self.training else config.steps_at_eval
             adapted, losses = inner_loop(

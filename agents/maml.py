@@ -49,6 +49,7 @@ class MAML(GradientBased):
     """MAML, second- or first-order."""
 
     Config: ClassVar[type[AgentConfig]] = MAMLConfig
+    stackable = True
     config: MAMLConfig
 
     def make_rule(self, net: Net) -> UpdateRule:

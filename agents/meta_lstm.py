@@ -15,10 +15,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from agents import kernels
 from agents.base import AgentConfig
+from agents.coordinates import LSTMStep
 from agents.gradient_based import GradientBased, GradientBasedConfig
 from agents.inner_loop import UpdateRule
-from agents.nets import Net
+from agents.nets import Net, Shapes, size_of, unpack
 from fewshot_env.episode import TaskSpec
 
 P = 10.0  # range of the preprocessing (Andrychowicz et al. 2016, Appendix A)
@@ -31,7 +33,7 @@ class LSTMConfig(GradientBasedConfig):
     outer_clip_norm: float | None = Field(0.25, gt=0, description="bound on the norm of the whole meta-gradient")
     hidden_units: int = Field(20, ge=1, description="units of the first LSTM layer, for each weight")
     raw_gradients: bool = Field(False, description="input: the gradient as it is; else loss and gradient, preprocessed")
-    recompute: bool = Field(True, description="recompute the rule in the backward pass: memory for a little time")
+    recompute: bool = Field(True, description="without compiled kernels: recompute the rule in the backward pass")
 
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
@@ -49,27 +51,27 @@ class LSTMState(NamedTuple):
 
 
 class LSTMRule(nn.Module):
-    """Two layers, shared by all weights; every weight has its own state.
-
-    States hold their H units in front: each gate's part of the sums is then one contiguous block, and the
-    element-wise work, which dominates, is not strided as in nn.LSTMCell.
-    """
+    """Two layers, shared by all weights; every weight has its own state."""
 
     def __init__(self, config: LSTMConfig) -> None:
         super().__init__()
         self.config = config
         units, n_inputs = config.hidden_units, 1 if config.raw_gradients else 4
-        bound = units**-0.5
-        # first layer: rows are the input, forget, cell and output gates' units, columns the inputs and the hidden state
-        self.weight = nn.Parameter(torch.empty(4 * units, n_inputs + units).uniform_(-bound, bound))
-        self.bias = nn.Parameter(
-            torch.empty(4 * units).uniform_(-bound, bound) + torch.empty(4 * units).uniform_(-bound, bound)
-        )
-        # second layer: weights of the hidden state, theta and the gate's previous value
-        self.forget_weight = nn.Parameter(torch.empty(units + 2).uniform_(-0.01, 0.01))
-        self.rate_weight = nn.Parameter(torch.empty(units + 2).uniform_(-0.01, 0.01))
-        self.forget_bias = nn.Parameter(torch.empty(1).uniform_(4, 6))
-        self.rate_bias = nn.Parameter(torch.empty(1).uniform_(-5, -4))
+        self.shapes: Shapes = {
+            # first layer: rows are the input, forget, cell and output gates' units, columns inputs and hidden state
+            "weight": (4 * units, n_inputs + units),
+            "bias": (4 * units,),
+            # second layer: weights of the hidden state, theta and the gate's previous value, and a bias
+            "forget": (units + 3,),
+            "rate": (units + 3,),
+        }
+        self.weights = nn.Parameter(torch.empty(1, size_of(self.shapes)))  # [runs, size]
+        bound, w = units**-0.5, unpack(self.weights.data, self.shapes)
+        w["weight"].uniform_(-bound, bound)
+        w["bias"].uniform_(-bound, bound).add_(torch.empty_like(w["bias"]).uniform_(-bound, bound))
+        for gate, low, high in (("forget", 4, 6), ("rate", -5, -4)):
+            w[gate].uniform_(-0.01, 0.01)
+            w[gate][:, -1].uniform_(low, high)
 
     def init(self, params: Tensor) -> LSTMState:
         """Zero states and zero previous gates."""
@@ -81,35 +83,46 @@ class LSTMRule(nn.Module):
         self, params: Tensor, grads: Tensor, loss: Tensor, step: int, state: LSTMState
     ) -> tuple[Tensor, LSTMState]:
         """Eq. 3 for weights and gradients [B, P] and losses [B]."""
-        if self.config.recompute and torch.is_grad_enabled():
-            out = checkpoint(self._step, params, grads, loss, *state, use_reentrant=False, preserve_rng_state=False)
+        arguments = (params, grads, loss, *state)
+        if kernels.available(params, self.weights):
+            hidden, cell, forget, rate = state
+            inputs = self._inputs(grads, loss)
+            out: tuple[Tensor, ...] = LSTMStep.apply(inputs, hidden, cell, params, grads, forget, rate, self.weights)
+        elif self.config.recompute and torch.is_grad_enabled():
+            out = checkpoint(self._step, *arguments, use_reentrant=False, preserve_rng_state=False)
         else:
-            out = self._step(params, grads, loss, *state)
+            out = self._step(*arguments)
         return out[0], LSTMState(*out[1:])
+
+    def _inputs(self, grads: Tensor, loss: Tensor) -> Tensor:
+        """What the first layer reads [d, B, P]: the gradient, or loss and gradient preprocessed."""
+        if self.config.raw_gradients:
+            return grads.unsqueeze(0)
+        losses = preprocess(loss.unsqueeze(1)).expand(2, *grads.shape)
+        return torch.cat([losses, preprocess(grads)])
 
     def _step(
         self, params: Tensor, grads: Tensor, loss: Tensor, hidden: Tensor, cell: Tensor, forget: Tensor, rate: Tensor
     ) -> tuple[Tensor, ...]:
-        if self.config.raw_gradients:
-            inputs = grads.unsqueeze(0)
-        else:
-            losses = preprocess(loss.unsqueeze(1)).expand(2, *grads.shape)
-            inputs = torch.cat([losses, preprocess(grads)])  # [4, B, P]
-        units = self.config.hidden_units
-        seen = torch.cat([inputs, hidden]).flatten(1)
-        sums = torch.addmm(self.bias.unsqueeze(1), self.weight, seen).unflatten(1, params.shape)  # [4 H, B, P]
-        enter, keep, candidate, leave = sums.split(units)
+        w, units = unpack(self.weights, self.shapes), self.config.hidden_units
+        runs, tasks = len(self.weights), (len(self.weights), -1)
+        seen = torch.cat([self._inputs(grads, loss), hidden]).reshape(-1, runs, params.numel() // runs)
+        sums = torch.baddbmm(w["bias"].unsqueeze(2), w["weight"], seen.transpose(0, 1))  # [R, 4 H, n]
+        enter, keep, candidate, leave = sums.transpose(0, 1).reshape(4 * units, *params.shape).split(units)
         cell = keep.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
         hidden = leave.sigmoid() * cell.tanh()
-        forget = torch.sigmoid(_gate(self.forget_weight, self.forget_bias, hidden, params, forget))
-        rate = torch.sigmoid(_gate(self.rate_weight, self.rate_bias, hidden, params, rate))
+        by_run = [v.unflatten(-2, tasks) for v in (hidden, params, forget, rate)]  # [.., R, B / R, P]
+        forget = torch.sigmoid(_gate(w["forget"], by_run[0], by_run[1], by_run[2])).flatten(0, 1)
+        rate = torch.sigmoid(_gate(w["rate"], by_run[0], by_run[1], by_run[3])).flatten(0, 1)
         return forget * params - rate * grads, hidden, cell, forget, rate
 
 
-def _gate(weight: Tensor, bias: Tensor, hidden: Tensor, params: Tensor, previous: Tensor) -> Tensor:
-    """W [h, theta, previous] + b for every weight: [B, P]."""
-    seen = (weight[:-2] @ hidden.flatten(1)).view_as(params)
-    return seen + weight[-2] * params + weight[-1] * previous + bias
+def _gate(weight: Tensor, hidden: Tensor, params: Tensor, previous: Tensor) -> Tensor:
+    """W [h, theta, previous] + b for every weight [R, b, P]: weight [R, H + 3], hidden [H, R, b, P]."""
+    seen = (weight[:, None, :-3] @ hidden.transpose(0, 1).flatten(2)).view(params.shape)
+    of_theta, of_previous, bias = weight[:, -3:].T.unsqueeze(2).unsqueeze(3).unbind()
+    sums: Tensor = seen + of_theta * params + of_previous * previous + bias
+    return sums
 
 
 def preprocess(x: Tensor) -> Tensor:
@@ -124,6 +137,7 @@ class MetaLSTM(GradientBased):
     """The meta-learner LSTM; enhanced with raw_gradients, first_order = False and 8 updates."""
 
     Config: ClassVar[type[AgentConfig]] = LSTMConfig
+    stackable = True
     config: LSTMConfig
 
     def make_rule(self, net: Net) -> UpdateRule:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from agents.base import Agent, AgentConfig
+from agents.conv4_objective import predict_once
 from agents.nets import Body, Net, make_body
 from fewshot_env.episode import Split, TaskSpec
 
@@ -53,6 +55,7 @@ class NeuralAgent(Agent):
         self.body: Body = make_body(spec.in_shape, config.hidden, config.filters, config.padding)
         self.register_buffer("running", self.body.initial_stats())
         self._seen: Tensor | None = None
+        """Since the last outer step: number of tasks, and the sum of their queries' statistics [1 + M]."""
 
     running: Tensor
 
@@ -60,8 +63,12 @@ class NeuralAgent(Agent):
         """Predictions of `net` with fast weights, normalised as `config.bn` says."""
         if self.training and self.config.bn == "running" and net.n_stats:
             predictions, seen = net.with_statistics(adapted.params, query_x)
-            self._seen = seen.detach().mean(0)
+            count = seen.new_full((1,), len(seen))
+            total = torch.cat([count, seen.detach().sum(0)])
+            self._seen = total if self._seen is None else self._seen + total
             return predictions
+        if adapted.stats is None:
+            return predict_once(net, adapted.params, query_x)
         return net(adapted.params, query_x, adapted.stats)
 
     def stats_while_adapting(self, tasks: int) -> Tensor | None:
@@ -76,13 +83,15 @@ class NeuralAgent(Agent):
             return net.with_statistics(params, support.x)[1]
         return self.stats_while_adapting(len(params))
 
-    def meta_update(self, predictions: Tensor, query_y: Tensor) -> dict[str, float]:
-        """One outer step; the statistics of the predicted query enter the running ones."""
-        row = super().meta_update(predictions, query_y)
-        if self._seen is not None and not row["skipped"]:
-            self.running.lerp_(self._seen, self.config.bn_momentum)
-        self._seen = None
-        return row
+    def meta_step(self) -> list[dict[str, float]]:
+        """One outer step; the statistics of the predicted queries enter the running ones."""
+        seen, self._seen = self._seen, None
+        if seen is not None:
+            self.reduce([seen])
+        rows = super().meta_step()
+        if seen is not None and not rows[0]["skipped"]:
+            self.running.lerp_(seen[1:] / seen[0], self.config.bn_momentum)
+        return rows
 
     def inspect(self, adapted: Adapted) -> dict[str, float]:
         """Mean support loss before each inner step: "loss_0", "loss_1", ..."""

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.base import AgentConfig
+from agents.coordinates import feedforward, feedforward_layers, feedforward_size
 from agents.gradient_based import GradientBased, GradientBasedConfig
 from agents.inner_loop import UpdateRule
 from agents.nets import Net
@@ -35,12 +36,13 @@ class TurtleConfig(GradientBasedConfig):
     time_input: bool = Field(True, description="the step number t among the inputs")
     loss_input: bool = Field(False, description="the support loss among the inputs (a constant)")
     learned_rates: bool = Field(True, description="one learned rate alpha per weight, U[0, 1) at first; else 1")
+    recompute: bool = Field(False, description="without compiled kernels: recompute g_phi in the backward pass")
     per_layer: bool = Field(False, description="one meta-network per layer of the base learner; else one for all")
 
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
-        """Sine: T = 1. Images: T = 5."""
-        return {"inner_steps": 1 if spec.kind == "regression" else 5}
+        """Sine: T = 1. Images: T = 5, with activations of 100,000 weights that are too many to keep."""
+        return {"inner_steps": 1} if spec.kind == "regression" else {"inner_steps": 5, "recompute": True}
 
 
 class TurtleState(NamedTuple):
@@ -60,7 +62,7 @@ class TurtleRule(nn.Module):
         n_inputs = 1 + (config.history != "none") + config.time_input + config.loss_input
         self.networks = nn.ModuleList(MetaNetwork(n_inputs, config) for _ in self.layers)
         n_params = max(where.stop for where in layers.values())
-        self.rates = nn.Parameter(torch.rand(n_params)) if config.learned_rates else None
+        self.rates = nn.Parameter(torch.rand(1, n_params)) if config.learned_rates else None  # [runs, P]
 
     def init(self, params: Tensor) -> TurtleState:
         """No history yet."""
@@ -81,7 +83,8 @@ class TurtleRule(nn.Module):
         inputs = torch.stack(columns)  # [d, B, P]
         update = torch.cat([net(inputs[..., w]) for net, w in zip(self.networks, self.layers, strict=True)], -1)
         if self.rates is not None:
-            update = self.rates * update
+            runs = len(self.rates)
+            update = (self.rates.unsqueeze(1) * update.unflatten(0, (runs, -1))).flatten(0, 1)
         return params + update, TurtleState(average, update if self.config.history == "updates" else None)
 
     def _average(self, grads: Tensor, state: TurtleState) -> Tensor | None:
@@ -97,32 +100,31 @@ class TurtleRule(nn.Module):
 
 
 class MetaNetwork(nn.Module):
-    """g_phi: ReLU layers and a linear output for every weight; PyTorch's default weights, zero biases.
-
-    Activations hold their units in front, which suits many rows of few units better than nn.Linear's layout.
-    """
+    """g_phi: ReLU layers and a linear output for every weight; PyTorch's default weights, zero biases."""
 
     def __init__(self, n_inputs: int, config: TurtleConfig) -> None:
         super().__init__()
-        sizes = [n_inputs] + [config.hidden_units] * config.hidden_layers + [1]
-        shapes = list(zip(sizes[1:], sizes, strict=False))
-        self.weights = nn.ParameterList(torch.empty(o, i).uniform_(-(i**-0.5), i**-0.5) for o, i in shapes)
-        self.biases = nn.ParameterList(torch.zeros(o) for o, _ in shapes)
+        self.sizes = (n_inputs, *[config.hidden_units] * config.hidden_layers, 1)
+        self.recompute = config.recompute
+        self.weights = nn.Parameter(torch.zeros(1, feedforward_size(self.sizes)))  # [runs, size]
+        for weight, _ in self.layers():
+            weight.data.uniform_(-(weight.shape[2] ** -0.5), weight.shape[2] ** -0.5)
+
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """(W [runs, out, in], b [runs, out]) of each layer."""
+        return feedforward_layers(self.weights, self.sizes)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Proposals [B, P] for inputs [d, B, P]."""
-        h = inputs.flatten(1)
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            h = torch.addmm(bias.unsqueeze(1), weight, h)
-            h = h.relu_() if i < last else h
-        return h.view(inputs.shape[1:])
+        by_run = inputs.reshape(len(inputs), len(self.weights), -1)
+        return feedforward(by_run, self.weights, self.sizes, self.recompute).view(inputs.shape[1:])
 
 
 class Turtle(GradientBased):
     """TURTLE, second- or first-order."""
 
     Config: ClassVar[type[AgentConfig]] = TurtleConfig
+    stackable = True
     config: TurtleConfig
 
     def make_rule(self, net: Net) -> UpdateRule:
@@ -132,4 +134,4 @@ class Turtle(GradientBased):
     def distributions(self) -> dict[str, Tensor]:
         """The learning rates alpha, by layer of the base learner."""
         rates = self.rule.rates if isinstance(self.rule, TurtleRule) else None
-        return {} if rates is None else {f"rates/{n}": rates.detach()[where] for n, where in self.net.layers.items()}
+        return {} if rates is None else {f"rates/{n}": rates.detach()[:, where] for n, where in self.net.layers.items()}

@@ -66,7 +66,7 @@ def plain_meta_loss(agent, episode, update, steps, first_order, clip):
     """Algorithm 1 task by task with create_graph; update(t, theta, g, loss, memory) -> theta."""
     total = 0
     for task in range(episode.support.x.shape[0]):
-        theta, memory = agent.prior * 1.0, {}
+        theta, memory = agent.prior[0] * 1.0, {}
         for t in range(steps):
             if first_order:
                 point = theta.detach().requires_grad_()

@@ -34,8 +34,8 @@ def test_statistics_are_those_of_the_layers():
     assert torch.allclose(plain, outputs, atol=1e-12)
     # normalising with one's own statistics, given from outside, is the same thing
     assert torch.allclose(agent.net(params, x, stats), plain, atol=1e-12)
-    weight = agent.prior[: 3 * 18].view(3, 2, 3, 3)
-    h = torch.nn.functional.conv2d(x[1], weight, agent.prior[54:57], padding=1)
+    weight = agent.prior[0, : 3 * 18].view(3, 2, 3, 3)
+    h = torch.nn.functional.conv2d(x[1], weight, agent.prior[0, 54:57], padding=1)
     assert torch.allclose(stats[1, :3], h.mean((0, 2, 3)), atol=1e-12)
     assert torch.allclose(stats[1, 3:6], h.var((0, 2, 3), correction=0), atol=1e-12)
 

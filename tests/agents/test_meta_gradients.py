@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from agents import kernels
 from agents.conv4_objective import Conv4Objective
 from agents.nets import Conv4Body, LinearHead, MLPBody, Net
 from agents.objective import MLPObjective, Objective
@@ -30,9 +31,10 @@ def turtle_update(agent):
 
     def g_phi(network, columns):
         h = columns  # [P, d]
-        for i, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
-            h = h @ w.T + b
-            h = torch.relu(h) if i < len(network.weights) - 1 else h
+        layers = network.layers()
+        for i, (w, b) in enumerate(layers):
+            h = h @ w[0].T + b[0]
+            h = torch.relu(h) if i < len(layers) - 1 else h
         return h[:, 0]
 
     def update(t, theta, g, loss, memory):
@@ -52,7 +54,7 @@ def turtle_update(agent):
         rows = torch.stack(columns, 1)
         step = torch.cat([g_phi(net, rows[where]) for net, where in zip(rule.networks, regions, strict=True)])
         if rule.rates is not None:
-            step = rule.rates * step
+            step = rule.rates[0] * step
         memory["u"] = step
         return theta + step
 
@@ -69,8 +71,13 @@ def squash(x):
 def lstm_update(agent):
     rule, config = agent.rule, agent.config
     units = config.hidden_units
+    width = units + (1 if config.raw_gradients else 4)
+
+    def gate(weights, h, theta, previous):
+        return torch.sigmoid(h @ weights[:units] + weights[units] * theta + weights[units + 1] * previous + weights[-1])
 
     def update(t, theta, g, loss, memory):
+        first, bias, w_f, w_i = rule.weights[0].split([4 * units * width, 4 * units, units + 3, units + 3])
         zero = torch.zeros(len(theta), units)
         h, c = memory.get("h", zero), memory.get("c", zero)
         f_old, i_old = memory.get("f", torch.zeros_like(theta)), memory.get("i", torch.zeros_like(theta))
@@ -79,12 +86,11 @@ def lstm_update(agent):
         else:
             pairs = torch.stack([torch.stack(squash(v)) for v in g])
             x = torch.cat([torch.stack(squash(loss)).expand(len(g), 2), pairs], 1)
-        z = torch.cat([x, h], 1) @ rule.weight.T + rule.bias
+        z = torch.cat([x, h], 1) @ first.view(4 * units, width).T + bias
         i1, f1, c1, o1 = z[:, :units], z[:, units : 2 * units], z[:, 2 * units : 3 * units], z[:, 3 * units :]
         c = torch.sigmoid(f1) * c + torch.sigmoid(i1) * torch.tanh(c1)
         h = torch.sigmoid(o1) * torch.tanh(c)
-        f = torch.sigmoid(torch.cat([h, theta[:, None], f_old[:, None]], 1) @ rule.forget_weight + rule.forget_bias)
-        i = torch.sigmoid(torch.cat([h, theta[:, None], i_old[:, None]], 1) @ rule.rate_weight + rule.rate_bias)
+        f, i = gate(w_f, h, theta, f_old), gate(w_i, h, theta, i_old)
         memory |= {"h": h, "c": c, "f": f, "i": i}
         return f * theta - i * g
 
@@ -106,6 +112,13 @@ CASES = {
 }
 
 
+def use_kernels(monkeypatch, compiled):
+    if not compiled:
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    elif kernels.library() is None:
+        pytest.skip("no compiled kernels on this machine")
+
+
 def build(case, kind, first_order, steps=3, **more):
     name, update, settings = CASES[case]
     agent = make_agent(name, kind, inner_steps=steps, first_order=first_order, **settings, **more)
@@ -120,7 +133,9 @@ def build(case, kind, first_order, steps=3, **more):
 @pytest.mark.parametrize("first_order", [False, True], ids=["second", "first"])
 @pytest.mark.parametrize(("kind", "tolerance"), BOTH)
 @pytest.mark.parametrize("case", CASES)
-def test_equals_the_plain_loop(case, kind, tolerance, first_order):
+@pytest.mark.parametrize("compiled", [True, False], ids=["kernels", "torch"])
+def test_equals_the_plain_loop(case, kind, tolerance, first_order, compiled, monkeypatch):
+    use_kernels(monkeypatch, compiled)
     agent, update = build(case, kind, first_order)
     episode = batch_of_tasks(agent.spec)
     clip = agent.config.clip
@@ -144,7 +159,7 @@ def test_second_order_equals_finite_differences(case, kind):
     if hasattr(agent.rule, "networks"):
         with torch.no_grad():  # dead units have gradient 0: move them off the kink of the meta-network's ReLUs
             for network in agent.rule.networks:
-                for bias in network.biases:
+                for _, bias in network.layers():
                     bias.add_(0.1 * torch.rand_like(bias))
     episode = batch_of_tasks(agent.spec)
     exact = gradients(agent_meta_loss(agent, episode), agent)

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 
 import agents
+from agents import kernels
 from agents.meta_lstm import LSTMConfig, LSTMRule, preprocess
-from agents.nets import CosineHead, LinearHead, Net, make_body
+from agents.nets import CosineHead, LinearHead, Net, make_body, unpack
 from fewshot_env.episode import TaskSpec
 from tests.agents.helpers import SINE, batch_of_tasks, make_agent
 
@@ -28,7 +29,7 @@ def test_sizes_of_the_papers_networks():
 def test_initial_values():
     torch.manual_seed(0)
     agent = agents.make("turtle", MINI)
-    parts = {n: agent.prior.detach()[where] for n, where in agent.net.layers.items()}
+    parts = {n: agent.prior.detach()[0, where] for n, where in agent.net.layers.items()}
     first = parts["block0"]
     assert first[: 64 * 27].abs().max() <= 1 / math.sqrt(27)
     assert first[: 64 * 27].std().item() == pytest.approx(1 / math.sqrt(81), rel=0.05)
@@ -39,11 +40,14 @@ def test_initial_values():
     assert agent.rule.rates.min() >= 0
     assert agent.rule.rates.max() < 1
     assert agent.rule.rates.mean().item() == pytest.approx(0.5, abs=0.01)
-    assert all((b == 0).all() for b in agent.rule.networks[0].biases)
-    lstm = LSTMRule(LSTMConfig())
-    assert 4 <= lstm.forget_bias <= 6
-    assert -5 <= lstm.rate_bias <= -4
-    assert lstm.rate_weight.abs().max() <= 0.01
+    for weight, bias in agent.rule.networks[0].layers():
+        assert (bias == 0).all()
+        assert 0.8 * weight.shape[2] ** -0.5 < weight.abs().max() <= weight.shape[2] ** -0.5
+    rule = LSTMRule(LSTMConfig())
+    lstm = unpack(rule.weights.detach(), rule.shapes)
+    assert 4 <= lstm["forget"][0, -1] <= 6
+    assert -5 <= lstm["rate"][0, -1] <= -4
+    assert 0.005 < lstm["rate"][0, :-1].abs().max() <= 0.01
 
 
 def test_paper_settings():
@@ -74,9 +78,10 @@ def test_the_first_lstm_layer_is_torchs_cell(float64):
     rule = LSTMRule(LSTMConfig(hidden_units=5, recompute=False)).double()
     cell = torch.nn.LSTMCell(4, 5).double()
     with torch.no_grad():
-        cell.weight_ih.copy_(rule.weight[:, :4])
-        cell.weight_hh.copy_(rule.weight[:, 4:])
-        cell.bias_ih.copy_(rule.bias)
+        w = unpack(rule.weights, rule.shapes)
+        cell.weight_ih.copy_(w["weight"][0, :, :4])
+        cell.weight_hh.copy_(w["weight"][0, :, 4:])
+        cell.bias_ih.copy_(w["bias"][0])
         cell.bias_hh.zero_()
     params, grads, loss = torch.randn(2, 7), torch.randn(2, 7), torch.rand(2)
     state = rule.init(params)
@@ -89,8 +94,9 @@ def test_the_first_lstm_layer_is_torchs_cell(float64):
         assert torch.allclose(state.cell.permute(1, 2, 0).reshape(14, 5), hx[1], atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["lstm", "lstm-enhanced"])
-def test_recomputing_changes_nothing(name, float64):
+@pytest.mark.parametrize("name", ["lstm", "lstm-enhanced", "turtle"])
+def test_recomputing_changes_nothing(name, float64, monkeypatch):
+    monkeypatch.setattr(kernels, "library", lambda: None)
     task = batch_of_tasks(SINE)
     found = []
     for recompute in (True, False):
@@ -125,7 +131,7 @@ def test_cosine_head(float64):
 
 def test_turtle_options_change_the_inputs():
     def n_inputs(**settings):
-        return agents.make("turtle", SINE, **settings).rule.networks[0].weights[0].shape[1]
+        return agents.make("turtle", SINE, **settings).rule.networks[0].sizes[0]
 
     assert n_inputs() == 3
     assert n_inputs(history="none") == 2
@@ -135,4 +141,4 @@ def test_turtle_options_change_the_inputs():
     assert agents.make("turtle", SINE, learned_rates=False).rule.rates is None
     assert agents.make("turtle", SINE, learned_rates=False).distributions() == {}
     layers = agents.make("turtle", MINI).distributions()
-    assert [len(v) for v in layers.values()] == [64 * 30, 64 * 579, 64 * 579, 64 * 579, 577 * 5]
+    assert [v.numel() for v in layers.values()] == [64 * 30, 64 * 579, 64 * 579, 64 * 579, 577 * 5]

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from agents.nets import unpack
 from tests.agents.helpers import agent_meta_loss, batch_of_tasks, gradients, make_agent
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -30,10 +31,11 @@ def as_gradient_descent(name, kind, prior, **settings):
         for p in agent.rule.parameters():
             p.zero_()
         if name == "turtle":
-            agent.rule.networks[0].weights[0].fill_(-ALPHA)
+            agent.rule.networks[0].weights[0, 0] = -ALPHA  # the only weight; the bias is 0
         else:
-            agent.rule.forget_bias.fill_(40.0)  # sigmoid(40) = 1 in float64
-            agent.rule.rate_bias.fill_(-math.log((1 - ALPHA) / ALPHA))
+            gates = unpack(agent.rule.weights, agent.rule.shapes)
+            gates["forget"][:, -1] = 40.0  # sigmoid(40) = 1 in float64
+            gates["rate"][:, -1] = -math.log((1 - ALPHA) / ALPHA)
     return agent
 
 

@@ -1,0 +1,77 @@
+"""Compiled kernels: optional, built once by the machine's C++ compiler, proved equal to the torch code.
+
+`call` runs one. Where there is no compiler, or FSL_KERNELS=0 is set, `available` is False and the torch code
+does the work. The sources are plain C++ without torch's headers: they build in seconds, for any torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import warnings
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCES = ("lanes.h", "block.cpp", "feedforward.cpp", "lstm.cpp")
+FLAGS = ["-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+
+
+def available(*tensors: Tensor) -> bool:
+    """Whether kernels can work on these tensors: on the CPU, float32 or float64."""
+    return all(t.device.type == "cpu" and t.dtype in SUFFIX for t in tensors) and library() is not None
+
+
+def call(name: str, *arguments: Tensor | int | float) -> None:
+    """Run a kernel for the type of its first argument; tensors must be dense in the order the kernel reads."""
+    first = arguments[0]
+    assert isinstance(first, Tensor)
+    getattr(library(), f"{name}_{SUFFIX[first.dtype]}")(*map(_native, arguments))
+
+
+def _native(value: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_long | ctypes.c_double:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    return ctypes.c_long(value) if isinstance(value, int) else ctypes.c_double(value)
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The built library; None where it is switched off or can not be built."""
+    if os.environ.get("FSL_KERNELS", "1") == "0":
+        return None
+    try:
+        return ctypes.CDLL(str(_build()))
+    except (OSError, subprocess.SubprocessError) as error:
+        warnings.warn(f"no compiled kernels, so training is slower ({error}); install a C++ compiler", stacklevel=2)
+        return None
+
+
+def _build() -> Path:
+    """The library's file, compiled if this machine has not done so yet; raises OSError or SubprocessError."""
+    compiler = next((c for c in (os.environ.get("CXX"), "c++", "g++", "clang++") if c and shutil.which(c)), None)
+    if compiler is None:
+        raise OSError("there is no C++ compiler")
+    flags = FLAGS + (["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else [])
+    source = files("agents.kernels")
+    target = subprocess.run([compiler, *flags, "-dM", "-E", "-xc++", os.devnull], capture_output=True, check=True)
+    texts = [(source / name).read_bytes() for name in SOURCES]
+    name = hashlib.sha256(b"".join([*texts, target.stdout, " ".join(flags).encode()])).hexdigest()[:16]
+    home = os.environ.get("FSL_HOME")
+    folder = (Path(home) if home else Path.home() / ".cache" / "fsl") / "kernels"
+    built = folder / f"{name}.so"
+    if not built.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = built.with_suffix(f".{os.getpid()}.partial")
+        inputs = [str(source / s) for s in SOURCES if s.endswith(".cpp")]
+        subprocess.run([compiler, *flags, *inputs, "-o", str(aside)], capture_output=True, check=True)
+        os.replace(aside, built)
+    return built
