@@ -55,7 +55,7 @@ class Agent(nn.Module, ABC):
     """False for an agent without meta-training, which `fsl run` then skips."""
 
     stackable: ClassVar[bool] = False
-    """True where every parameter has independent runs as its first axis (agents.stack)."""
+    """True where every parameter has independent runs as its first axis, so that they can be stacked (agents.stack)."""
 
     def __init__(self, spec: TaskSpec, config: AgentConfig) -> None:
         super().__init__()
@@ -66,6 +66,11 @@ class Agent(nn.Module, ABC):
         """Sums tensors over the processes that share a meta-batch, in place."""
         self._optimizer: torch.optim.Optimizer | None = None
         self._sums: Tensor | None = None
+
+    @property
+    def at_once(self) -> int | None:
+        """Tasks of a meta-batch worth computing at once; None: all. The rest follows through `accumulate`."""
+        return None
 
     @abstractmethod
     def adapt(self, support: Split) -> Any:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -98,7 +97,7 @@ class Conv4Pass:
     def convolve(self, i: int, h: Tensor) -> Tensor:
         """Block i's convolution of maps h."""
         bias = self._channels(self.w, i, "bias")
-        return F.conv2d(h, self.kernels[i], bias, padding=self.body.padding, groups=self.tasks)
+        return self.body.convolve(h, self.kernels[i], bias, self.tasks)
 
     @staticmethod
     def _channels(w: Weights, i: int, name: str) -> Tensor:
@@ -106,15 +105,16 @@ class Conv4Pass:
         return w[f"block{i}.{name}"].flatten()
 
     def _conv(self, h: Tensor, kernel: Tensor) -> Tensor:
-        return F.conv2d(h, kernel, padding=self.body.padding, groups=self.tasks)
+        return self.body.convolve(h, kernel, None, self.tasks)
 
     def _conv_backward(self, du: Tensor, h: Tensor, kernel: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
         """Derivatives by the input and by the kernel, where wanted."""
-        padding = [self.body.padding] * 2
+        padding, dtype = [self.body.padding] * 2, self.body.conv_dtype or du.dtype
         d, d_kernel, _ = torch.ops.aten.convolution_backward(
-            du, h, kernel, None, [1, 1], padding, [1, 1], False, [0, 0], self.tasks, [*wanted, False]
-        )
-        return d, d_kernel
+            du.to(dtype), h.to(dtype), kernel.to(dtype), None, [1, 1], padding, [1, 1], False, [0, 0], self.tasks,
+            [*wanted, False],
+        )  # fmt: skip
+        return d.to(du.dtype) if wanted[0] else d, d_kernel.to(du.dtype) if wanted[1] else d_kernel
 
     def _maps(self, features: Tensor) -> Tensor:
         """Features [b, S, F] as the last block's maps [S, C, H, W]."""

@@ -45,7 +45,7 @@ class GradientBased(NeuralAgent):
 
     def __init__(self, spec: TaskSpec, config: GradientBasedConfig) -> None:
         super().__init__(spec, config)
-        self.net = Net(self.body, LinearHead(self.body.n_features, spec.n_outputs))
+        self.net = Net(self.body, LinearHead(self.body.n_features, spec.n_outputs), config.at_once)
         self.prior = nn.Parameter(self.net.init().unsqueeze(0))  # [runs, P]
         self.rule = self.make_rule(self.net)
 

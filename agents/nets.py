@@ -115,8 +115,9 @@ class Conv4Body:
     B tasks run as one convolution with B groups. PyTorch's default convolutions; scale 1, shift 0.
     """
 
-    def __init__(self, in_shape: tuple[int, ...], filters: int, padding: int) -> None:
+    def __init__(self, in_shape: tuple[int, ...], filters: int, padding: int, bf16: bool = False) -> None:
         channels, *size = in_shape
+        self.conv_dtype = torch.bfloat16 if bf16 else None
         self.filters, self.padding, self.depth = filters, padding, 4
         self.n_stats = 2 * filters * self.depth
         self.shapes: Shapes = {}
@@ -154,7 +155,7 @@ class Conv4Body:
         given = None if stats is None else stats.unflatten(-1, (self.depth, 2, self.filters)).unbind(1)
         for i in range(self.depth):
             weight = w[f"block{i}.weight"].flatten(0, 1)
-            h = F.conv2d(h, weight, w[f"block{i}.bias"].flatten(), padding=self.padding, groups=tasks)
+            h = self.convolve(h, weight, w[f"block{i}.bias"].flatten(), tasks)
             scale, shift = w[f"block{i}.scale"].flatten(), w[f"block{i}.shift"].flatten()
             if given is not None:
                 h = _normalise(h, given[i][:, 0].flatten(), given[i][:, 1].flatten(), scale, shift)
@@ -166,6 +167,14 @@ class Conv4Body:
                 h = F.batch_norm(h, None, None, scale, shift, training=True, eps=EPS)
             h = F.max_pool2d(h, 2).relu()  # the same as relu first, on a quarter of the pixels
         return self.from_groups(h, tasks)
+
+    def convolve(self, h: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+        """A 3x3 convolution, in bfloat16 where so configured; the result has the type of h."""
+        if self.conv_dtype is None:
+            return F.conv2d(h, weight, bias, padding=self.padding, groups=groups)
+        short = F.conv2d(h.to(self.conv_dtype), weight.to(self.conv_dtype), None, padding=self.padding, groups=groups)
+        wide = short.to(h.dtype)
+        return wide if bias is None else wide + bias.view(-1, 1, 1)
 
     def to_groups(self, x: Tensor) -> Tensor:
         """x [B, S, C, H, W] -> [S, B C, H, W]; a single task keeps its memory layout."""
@@ -186,8 +195,9 @@ def _normalise(h: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: 
 class Net:
     """A body and a head over one flat weight vector: theta = [body, head]."""
 
-    def __init__(self, body: MLPBody | Conv4Body, head: LinearHead | CosineHead) -> None:
-        self.body, self.head = body, head
+    def __init__(self, body: MLPBody | Conv4Body, head: LinearHead | CosineHead, at_once: int | None = None) -> None:
+        """at_once: tasks computed at once; None: as many as is fastest."""
+        self.body, self.head, self.at_once = body, head, at_once
         self.n_body = size_of(body.shapes)
         self.n_params = self.n_body + size_of(head.shapes)
         self.n_stats = body.n_stats
@@ -211,7 +221,7 @@ class Net:
     def chunks(self, params: Tensor) -> list[slice]:
         """The tasks of params [B, P] in the portions in which they are best computed."""
         tasks = params.shape[0]
-        step = tasks if self.body.batched(params.device) else 1
+        step = self.at_once or (tasks if self.body.batched(params.device) else 1)
         return [slice(b, b + step) for b in range(0, tasks, step)]
 
     def features(self, params: Tensor, x: Tensor, stats: Tensor | None = None) -> Tensor:
@@ -242,8 +252,12 @@ Body = MLPBody | Conv4Body
 Head = LinearHead | CosineHead
 
 
-def make_body(in_shape: tuple[int, ...], hidden: tuple[int, ...], filters: int, padding: int) -> Body:
-    """Conv4 for images [C, H, W], the MLP for everything else (paper, Appendix)."""
+def make_body(
+    in_shape: tuple[int, ...], hidden: tuple[int, ...], filters: int, padding: int, bf16: bool = False
+) -> Body:
+    """Conv4 for images [C, H, W], the MLP for everything else (paper, Appendix); bf16: Conv4's convolutions."""
     if len(in_shape) == 3:
-        return Conv4Body(in_shape, filters, padding)
+        return Conv4Body(in_shape, filters, padding, bf16)
+    if bf16:
+        raise FewShotError("bf16 is for Conv4's convolutions, and these tasks have no images; leave it out")
     return MLPBody(math.prod(in_shape), hidden)

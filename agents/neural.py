@@ -30,6 +30,12 @@ class NeuralConfig(AgentConfig):
         description="statistics that batch normalisation uses for the query: the whole query's (the paper's code), "
         "the support's, or running ones from meta-training (worth about 3 points: never compare across modes)",
     )
+    at_once: int | None = Field(
+        None, ge=1, description="tasks computed at once; default all, but Conv4 on a CPU takes them one by one"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: Conv4's convolutions in bfloat16, up to twice as fast (docs/results/speed.md)"
+    )
     bn_momentum: float = Field(
         0.1, gt=0, le=1, description="share of the newest batch in running statistics (published: 1)"
     )
@@ -43,6 +49,12 @@ class Adapted:
     losses: Tensor
     stats: Tensor | None
 
+    def of_run(self, run: int, runs: int) -> Adapted:
+        """The part of one of several runs, which lie one after the other."""
+        tasks = len(self.params) // runs
+        part = slice(run * tasks, (run + 1) * tasks)
+        return Adapted(self.params[part], self.losses[part], None if self.stats is None else self.stats[part])
+
 
 class NeuralAgent(Agent):
     """Holds the body of the base learner and its running statistics, and predicts with fast weights."""
@@ -52,12 +64,19 @@ class NeuralAgent(Agent):
 
     def __init__(self, spec: TaskSpec, config: NeuralConfig) -> None:
         super().__init__(spec, config)
-        self.body: Body = make_body(spec.in_shape, config.hidden, config.filters, config.padding)
+        self.body: Body = make_body(
+            spec.in_shape, config.hidden, config.filters, config.padding, config.precision == "bf16"
+        )
         self.register_buffer("running", self.body.initial_stats())
         self._seen: Tensor | None = None
         """Since the last outer step: number of tasks, and the sum of their queries' statistics [1 + M]."""
 
     running: Tensor
+
+    @property
+    def at_once(self) -> int | None:
+        """Tasks of a meta-batch worth computing at once: as configured, else all (None), or 1."""
+        return self.config.at_once or (None if self.body.batched(self.running.device) else 1)
 
     def predict_with(self, net: Net, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Predictions of `net` with fast weights, normalised as `config.bn` says."""

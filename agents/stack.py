@@ -7,13 +7,15 @@ would be alone: its weights, its tasks, its clipping, its moments in Adam.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.base import Agent
+from agents.nets import MLPBody
+from agents.neural import NeuralAgent
 
 
 class Stack:
@@ -65,7 +67,8 @@ class Stack:
             return self.agent.state()
         weights = {name: v.clone() for name, v in self.members[run].state_dict().items()}
         optimizer = self.agent.optimizer.state_dict()
-        optimizer["state"] = {k: _map(v, lambda x: x[run : run + 1].clone()) for k, v in optimizer["state"].items()}
+        moments = optimizer["state"].items()
+        optimizer["state"] = {k: _combined([v], lambda vs: vs[0][run : run + 1].clone()) for k, v in moments}
         return {"weights": weights, "optimizer": optimizer}
 
     def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
@@ -76,20 +79,17 @@ class Stack:
         for member, state in zip(self.members, states, strict=True):
             member.load_state_dict(state["weights"])
         whole = copy.deepcopy(states[0]["optimizer"])
-        for k, v in whole["state"].items():
-            parts = [state["optimizer"]["state"][k] for state in states]
-            whole["state"][k] = {
-                name: torch.cat([part[name] for part in parts]) if isinstance(x, Tensor) and x.dim() else x
-                for name, x in v.items()
-            }
+        for k in whole["state"]:
+            whole["state"][k] = _combined([state["optimizer"]["state"][k] for state in states], torch.cat)
         self.agent.optimizer.load_state_dict(whole)
 
 
 def can_stack(agent: Agent) -> bool:
     """Whether runs of this agent can be stacked: its class says so, and its base learner is small."""
-    return agent.stackable and agent.small and all(len(p) == 1 for p in agent.parameters())
+    small = isinstance(agent, NeuralAgent) and isinstance(agent.body, MLPBody)
+    return agent.stackable and small and all(len(p) == 1 for p in agent.parameters())
 
 
-def _map(state: Mapping[str, Any], change: Any) -> dict[str, Any]:
-    """Change the tensors of an optimizer's state that belong to weights (its step count is a plain number)."""
-    return {name: change(v) if isinstance(v, Tensor) and v.dim() else v for name, v in state.items()}
+def _combined(parts: list[dict[str, Any]], combine: Callable[[list[Tensor]], Tensor]) -> dict[str, Any]:
+    """An optimizer's state of one parameter from those of its parts; the step count, a plain number, is the first's."""
+    return {name: combine([part[name] for part in parts]) if v.dim() else v for name, v in parts[0].items()}

@@ -63,8 +63,8 @@ class Transfer(NeuralAgent):
 
     def __init__(self, spec: TaskSpec, config: TransferConfig) -> None:
         super().__init__(spec, config)
-        self.base_net = Net(self.body, self.make_head(self.body.n_features, spec.n_base_classes))
-        self.net = Net(self.body, self.make_head(self.body.n_features, spec.n_outputs))
+        self.base_net = Net(self.body, self.make_head(self.body.n_features, spec.n_base_classes), config.at_once)
+        self.net = Net(self.body, self.make_head(self.body.n_features, spec.n_outputs), config.at_once)
         self.weights = nn.Parameter(self.base_net.init())
         self.register_buffer("adapt_seed", torch.randint(2**31, ()))  # draws of new heads and minibatches
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fewshot_env.errors import FewShotError
-
-if TYPE_CHECKING:
-    from runners.plan import Plan
 
 app = typer.Typer(
     name="fsl",
@@ -44,7 +41,13 @@ def run(
     tasks: Annotated[int | None, typer.Option(help="Training tasks.")] = None,
     meta_batch: Annotated[int | None, typer.Option(help="Tasks per outer step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and training tasks.")] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, help="Runs with seeds SEED, SEED + 1, ..., side by side if the base learner is small."),
+    ] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that share every meta-batch, one thread each.")] = 1,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, or bf16 for Conv4's convolutions.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,49 +65,20 @@ def run(
     options: dict[str, Any] = {
         "env": env, "agent": agent, "env.n_way": n_way, "env.n_shot": n_shot, "env.n_query": n_query,
         "train_tasks": tasks, "agent.meta_batch": meta_batch, "seed": seed, "device": device,
-        "env.data_dir": None if data_dir is None else str(data_dir.absolute()),
+        "agent.precision": precision, "env.data_dir": None if data_dir is None else str(data_dir.absolute()),
     }  # fmt: skip
     options = {key: value for key, value in options.items() if value is not None}
     if preset not in ("paper", "quick"):
         raise FewShotError(f"--preset is {preset!r}, but must be paper or quick")
+    from runners import carry_out
+
     if resume is not None:
-        if options or set_ or config or preset != "paper" or log_dir != Path("runs"):
-            raise FewShotError("--resume continues a run as it was: give no other settings with it")
-        _resume(resume)
+        if options or set_ or config or preset != "paper" or log_dir != Path("runs") or seeds != 1:
+            raise FewShotError("--resume continues a run as it was: give no other settings with it but --processes")
+        carry_out.resume(resume, processes)
         return
     settings = (read_file(config) if config else {}) | options | read_pairs(set_ or [])
-    from runners import run_dir
-    from runners.plan import make_plan
-
-    plan = make_plan(settings, preset)
-    plan.make_agent()  # an unusable device or setting is found before the folder is made
-    _carry_out(plan, run_dir.create(log_dir, plan))
-
-
-def _resume(folder: Path) -> None:
-    from runners import run_dir
-    from runners.plan import make_plan
-
-    plan = make_plan(run_dir.read_settings(folder))
-    if (folder / "result.json").exists():
-        raise FewShotError(f"{folder} is finished; its result is in result.json (fsl eval {folder} tests it elsewhere)")
-    _carry_out(plan, folder)
-
-
-def _carry_out(plan: Plan, folder: Path) -> None:
-    from runners.evaluate import in_words
-    from runners.train import Interrupted, Run
-
-    run = Run(plan, folder)
-    print(f"{plan.run.agent} on {plan.pair}, {plan.run.train_tasks} tasks, seed {plan.run.seed}: {folder}")
-    try:
-        result = run()
-    except Interrupted as stop:
-        print(f"interrupted; continue with: fsl run --resume {folder}", file=sys.stderr)
-        raise typer.Exit(stop.code) from None
-    floor = f" (chance {1 / plan.spec.n_outputs:.3f})" if plan.spec.kind == "classification" else ""
-    print(f"test on {plan.pair.target.name}: {in_words(result)}{floor}")
-    print(f"see it: tensorboard --logdir {folder.parent}")
+    carry_out.begin(settings, preset, log_dir, seeds, processes)
 
 
 @app.command(name="eval")

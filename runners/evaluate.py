@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from agents.base import Agent
 from fewshot_env.episode import Episode, TaskSpec
 from fewshot_env.rng import task_seeds
 from fewshot_env.vector import FewShotVectorEnv
+from runners.team import Team
 
+ALONE = Team()
 FROZEN_SEED = 2022
 """Seed of all validation and test episodes."""
 
@@ -35,30 +38,40 @@ def episode_hash(env: FewShotVectorEnv, seeds: list[int]) -> str:
 
 
 def evaluate(
-    agent: Agent, env: FewShotVectorEnv, seeds: list[int], between: Callable[[int], None] = lambda done: None
-) -> list[float]:
-    """Score of every task, higher is better, in the order of `seeds`; the agent is left as it was.
+    agent: Agent,
+    env: FewShotVectorEnv,
+    seeds: list[int],
+    between: Callable[[int], None] = lambda done: None,
+    team: Team = ALONE,
+) -> list[list[float]]:
+    """For each of the agent's runs (a plain agent is one), the score of every task in the order of `seeds`.
 
-    A task whose predictions are not all finite scores NaN.
+    Higher is better; a task whose predictions are not all finite scores NaN. The agent is left as it was.
 
-    between is called before every batch with the number of tasks done; what it raises ends the evaluation.
+    between is called before every batch with the number of tasks done; what it raises ends the evaluation. The
+    processes of a team share the tasks; all get all scores.
     """
-    mode = agent.training
+    mode, runs = agent.training, agent.runs
     agent.eval()
-    scores: list[float] = []
+    found: list[Tensor] = []
+    own = seeds[team.rank :: team.size]
+    most = -(-len(seeds) // team.size)
+    own += own[:1] * (most - len(own))  # every process has equally many batches
     try:
-        for batch in _padded(seeds, env.num_envs):
-            between(len(scores))
-            obs, _ = env.reset(options={"task_seed": batch})
+        for batch in _padded(own, env.num_envs // runs):
+            between(min(len(found) * len(batch) * team.size, len(seeds)))
+            obs, _ = env.reset(options={"task_seed": batch * runs})
             episode = Episode.from_obs(obs)
             with torch.no_grad():
                 predictions = agent.predict(agent.adapt(episode.support), episode.query.x)
             _, rewards, *_ = env.step(predictions)
             sound = predictions.isfinite().flatten(1).all(1)
-            scores += rewards.where(sound, torch.nan).tolist()
+            found.append(rewards.where(sound, torch.nan).view(runs, -1))
     finally:
         agent.train(mode)
-    return scores[: len(seeds)]
+    shares = team.gather(torch.cat(found, 1)[:, :most].cpu())
+    scores = torch.stack(shares, 2).flatten(1)  # task i was process i % size's
+    return [list(of_run[: len(seeds)]) for of_run in scores.tolist()]
 
 
 def _padded(seeds: list[int], size: int) -> Iterator[list[int]]:

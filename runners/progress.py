@@ -26,8 +26,14 @@ LINE_SECONDS = 10.0
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str, done: int = 0) -> Iterator[Report]:
-    """Show progress on stderr with the rate and the time left; outside a terminal as a line now and then."""
+def progress(label: str, total: int, unit: str, done: int = 0, show: bool = True) -> Iterator[Report]:
+    """Show progress on stderr with the rate and the time left; outside a terminal as a line now and then.
+
+    show: False for a process whose progress another one shows.
+    """
+    if not show:
+        yield lambda now, note: None
+        return
     console = Console(stderr=True)
     start, first = time.monotonic(), done
 
@@ -44,13 +50,13 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Iterator[Repor
 
             drawn = [0.0]
 
-            def show(now: int, note: str) -> None:
+            def draw(now: int, note: str) -> None:
                 if time.monotonic() - drawn[0] < 0.1:
                     return
                 drawn[0] = time.monotonic()
                 bar.update(shown, completed=now, rate=f"{rate(now):.1f} {unit}/s", note=note)
 
-            yield show
+            yield draw
         return
     last = [start]
 

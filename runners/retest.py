@@ -48,7 +48,7 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     test_env = plan.make_env("test", plan.run.eval_batch)
     seeds = frozen_seeds("test", plan.run.test_tasks)
     with progress("testing", len(seeds), "tasks") as report:
-        scores = evaluate(agent, test_env, seeds, lambda done: report(done, ""))
+        (scores,) = evaluate(agent, test_env, seeds, lambda done: report(done, ""))
     result = build(plan, test_env, seeds, scores) | {"run": folder.name}
     told_apart = short_hash([result["episode_hash"], result["settings"]])
     file = folder / f"eval-{plan.pair.target.name}-{told_apart}.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,51 @@ from runners.settings import Settings
 
 def create(log_dir: Path, plan: Plan) -> Path:
     """Make the folder of a new run and write its config; raises FewShotError where that can not be."""
+    return _create(log_dir, f"{_stem(plan)}-seed{plan.run.seed}", [plan])[0]
+
+
+def create_group(log_dir: Path, plans: Sequence[Plan]) -> list[Path]:
+    """Make a folder for runs that differ in their seeds, and in it theirs; raises FewShotError as `create`."""
+    seeds = [plan.run.seed for plan in plans]
+    return _create(log_dir, f"{_stem(plans[0])}-seeds{seeds[0]}-{seeds[-1]}", plans)
+
+
+def _stem(plan: Plan) -> str:
     agent = re.sub(r"[^\w.+-]+", "_", plan.run.agent)
-    stem = f"{plan.pair.slug}-{agent}-seed{plan.run.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    return f"{plan.pair.slug}-{agent}"
+
+
+def _create(log_dir: Path, stem: str, plans: Sequence[Plan]) -> list[Path]:
+    """The folder of a single plan, or the folders `seedN` of several within a new one."""
+    stem = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
     names = [stem] + [f"{stem}-{i}" for i in range(2, 1000)]
     try:
         log_dir.mkdir(parents=True, exist_ok=True)
-        folder = next(log_dir / name for name in names if _made(log_dir / name))
-        write_json(folder / "config.json", {"settings": plan.settings, "versions": versions()})
+        whole = next(log_dir / name for name in names if _made(log_dir / name))
+        folders = [whole] if len(plans) == 1 else [whole / f"seed{plan.run.seed}" for plan in plans]
+        for plan, folder in zip(plans, folders, strict=True):
+            folder.mkdir(exist_ok=True)
+            write_json(folder / "config.json", {"settings": plan.settings, "versions": versions()})
     except OSError as error:
         raise FewShotError(
             f"the log directory {log_dir} can not be written ({error}); choose another --log-dir"
         ) from error
-    return folder
+    return folders
+
+
+def members(folder: Path) -> list[Path]:
+    """The runs in a folder: itself, or those in it, by seed; raises FewShotError where there is none."""
+    if (folder / "config.json").exists():
+        return [folder]
+    found = sorted(folder.glob("seed*/config.json"), key=lambda file: (len(file.parent.name), file.parent.name))
+    if not found:
+        raise FewShotError(f"{folder} is not the folder of a run (no readable config.json)")
+    return [file.parent for file in found]
+
+
+def group_of(folders: Sequence[Path]) -> Path:
+    """The folder that `members` takes for these runs."""
+    return folders[0] if len(folders) == 1 else folders[0].parent
 
 
 def _made(folder: Path) -> bool:

@@ -6,7 +6,7 @@ import math
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from agents.base import Agent
+from agents.stack import Stack
 from fewshot_env.episode import Episode
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import task_seeds
@@ -28,8 +28,10 @@ from runners.pictures import picture_of
 from runners.plan import Plan
 from runners.progress import Report, progress
 from runners.result import build, numbers
-from runners.run_dir import write_json
+from runners.run_dir import group_of, write_json
+from runners.team import MemberLost, Team
 
+ALONE = Team()
 SAVE_SECONDS = 300.0  # a killed run loses no more than this, however far apart its validations are
 
 
@@ -53,38 +55,82 @@ class Progress:
     meter: Meter = field(default_factory=Meter)
 
 
-class Run:
-    """A plan carried out in a folder, from the start or from its last checkpoint."""
+class Track:
+    """One run's folder: its progress, logs and checkpoints. Only the team's leader writes."""
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self.plan, self.folder = plan, folder
-        tune(plan.run.threads)
-        self.agent = plan.make_agent()
+    def __init__(self, plan: Plan, folder: Path, team: Team) -> None:
+        self.plan, self.folder, self.team = plan, folder, team
+        self.content = checkpoint.load(folder / "last.pt", plan.device) if (folder / "last.pt").exists() else None
         self.at = Progress()
-        if (folder / "last.pt").exists():
-            self._load(folder / "last.pt")
-        self.loggers = Loggers(folder, self.at.tasks_seen)
-        self.val_env = plan.make_env("val", plan.run.eval_batch)
-        self.val_seeds = frozen_seeds("val", plan.run.val_tasks)
+        if self.content is not None:
+            names = ("tasks_seen", "validated", "best_score", "best_tasks")
+            self.at = Progress(**{name: self.content[name] for name in names}, meter=Meter(self.content["meter"]))
+        self.loggers = Loggers(folder, self.at.tasks_seen) if team.leads else None
+
+    def save(self, name: str, agent_state: dict[str, Any]) -> None:
+        """Write a checkpoint."""
+        at = self.at
+        content = {
+            "tasks_seen": at.tasks_seen,
+            "validated": at.validated,
+            "best_score": at.best_score,
+            "best_tasks": at.best_tasks,
+            "meter": at.meter.sums,
+            "agent": agent_state,
+            "rng": torch.get_rng_state(),
+            "settings": self.plan.settings,
+        }
+        checkpoint.save(self.folder / name, content)
+
+
+class Run:
+    """A plan carried out in a folder, from the start or from its last checkpoint.
+
+    Several plans that differ in their seeds alone, and stand at the same number of tasks, are trained side by side,
+    each in its own folder (agents.stack). With a team of processes, each takes its share of every meta-batch.
+    """
+
+    def __init__(self, plans: Sequence[Plan], folders: Sequence[Path], team: Team = ALONE) -> None:
+        self.plan, self.team = plans[0], team
+        tune(self.plan.run.threads)
+        self.stack = Stack([plan.make_agent() for plan in plans])
+        self.stack.agent.reduce = team.sum
+        self.tracks = [Track(plan, folder, team) for plan, folder in zip(plans, folders, strict=True)]
+        found = [track.content for track in self.tracks if track.content is not None]
+        if found:
+            self._take_up(found, folders[0] / "last.pt")
+            torch.set_rng_state(found[0]["rng"].cpu())
+        self.at = self.tracks[0].at  # how far all are
+        self.envs: dict[int, FewShotVectorEnv] = {}
+        self.val_env = self.plan.make_env("val", self.plan.run.eval_batch * len(plans))
+        self.val_seeds = frozen_seeds("val", self.plan.run.val_tasks)
         self._saved = time.monotonic()
 
-    def __call__(self) -> dict[str, Any]:
-        """Train to the end, test the best weights, write result.json and return it."""
-        self.loggers.board.text("config", _table(self.plan.settings))
-        with _stop_signals() as stop:
+    def __call__(self) -> list[dict[str, Any]]:
+        """Train to the end, test the best weights, write result.json of every run and return them."""
+        for track, loggers in self._written():
+            loggers.board.text("config", _table(track.plan.settings))
+        with _stop_signals(self.team) as stop:
             try:
                 self._train(stop)
-                self._save("last.pt")
-                result = self._test(stop)
+                self._save_last()
+                results = self._test(stop)
+            except MemberLost as lost:
+                self._save_last()  # a step that was not shared by all has changed nothing
+                where = group_of([track.folder for track in self.tracks])
+                raise FewShotError(
+                    f"another process of this run is gone ({lost}); continue with: fsl run --resume {where}"
+                ) from lost
             finally:
-                self.loggers.close()
-        return result
+                for _, loggers in self._written():
+                    loggers.close()
+        return results
 
     def _train(self, stop: Callable[[], None]) -> None:
-        run, at, agent, note = self.plan.run, self.at, self.agent.train(), ""
-        batch = agent.config.tasks_per_step
-        env = self.plan.make_env("train", batch)
-        with progress("training", run.train_tasks, "tasks", at.tasks_seen) as report:
+        run, at, note = self.plan.run, self.at, ""
+        self.stack.train()
+        batch = self.stack.agent.config.tasks_per_step
+        with progress("training", run.train_tasks, "tasks", at.tasks_seen, self.team.leads) as report:
             clock, counted = time.monotonic(), at.tasks_seen
             while True:
                 if self._validation_due():
@@ -93,137 +139,173 @@ class Run:
                 self._stop_here(stop)
                 if at.tasks_seen + batch > run.train_tasks:
                     return
-                before, at.tasks_seen = at.tasks_seen, at.tasks_seen + batch
-                outer_step(agent, env, task_seeds(run.seed, "train", before, batch), at.meter)
+                before = at.tasks_seen
+                self._outer_step(before, batch)
+                for track in self.tracks:
+                    track.at.tasks_seen = before + batch
                 if at.tasks_seen // run.log_every > before // run.log_every:
-                    row, now = at.meter.take(), time.monotonic()
-                    row["time/tasks_per_second"] = (at.tasks_seen - counted) / (now - clock)
+                    now = time.monotonic()
+                    row = self._log({"time/tasks_per_second": (at.tasks_seen - counted) / (now - clock)})
                     clock, counted = now, at.tasks_seen
-                    self.loggers.write(at.tasks_seen, row)
                     note = f"loss {row['train/loss']:.3f}" if "train/loss" in row else ""
                 report(at.tasks_seen, note)
                 if time.monotonic() - self._saved > SAVE_SECONDS:
-                    self._save("last.pt")
+                    self._save_last()
+
+    def _outer_step(self, before: int, batch: int) -> None:
+        """One outer step of every run: this process's share of the tasks, as many at once as is best."""
+        share = self.team.share(batch)
+        size = self.stack.agent.at_once or len(share)
+        parts = [share[i : i + size] for i in range(0, len(share), size)]
+        for part in parts:
+            seeds = [
+                s for t in self.tracks for s in task_seeds(t.plan.run.seed, "train", before + part.start, len(part))
+            ]
+            env = self._train_env(len(seeds))
+            inner, rows = outer_step(self.stack, env, seeds, last=part == parts[-1])
+            for track, row in zip(self.tracks, inner, strict=True):
+                track.at.meter.add("inner", row)
+        for track, row in zip(self.tracks, rows, strict=True):
+            track.at.meter.add("train", row)
+
+    def _train_env(self, tasks: int) -> FewShotVectorEnv:
+        if tasks not in self.envs:
+            self.envs[tasks] = self.plan.make_env("train", tasks)
+        return self.envs[tasks]
+
+    def _log(self, more: dict[str, float]) -> dict[str, float]:
+        """Write the means since the last time, and `more`, for every run; returns the first run's."""
+        rows = [track.at.meter.take() | more for track in self.tracks]
+        for (track, loggers), row in zip(self._written(), rows, strict=False):
+            loggers.write(track.at.tasks_seen, row)
+        return rows[0]
 
     def _validation_due(self) -> bool:
         run, at = self.plan.run, self.at
-        at_end = at.tasks_seen + self.agent.config.tasks_per_step > run.train_tasks
+        at_end = at.tasks_seen + self.stack.agent.config.tasks_per_step > run.train_tasks
         crossed = at.tasks_seen // run.val_every > at.validated // run.val_every
         return self.plan.agent_class.learns and at.validated < at.tasks_seen and (crossed or at_end)
 
     def _validate(self, stop: Callable[[], None], report: Report) -> None:
-        at, spec = self.at, self.plan.spec
-
         def between(done: int) -> None:
             self._stop_here(stop)
-            report(at.tasks_seen, f"validating {done}/{len(self.val_seeds)}")
+            report(self.at.tasks_seen, f"validating {done}/{len(self.val_seeds)}")
 
-        scores = evaluate(self.agent, self.val_env, self.val_seeds, between)
-        summary = summarise(spec, scores)
-        at.validated = at.tasks_seen
-        self.loggers.write(at.tasks_seen, numbers(summary, "val"))
-        self.loggers.board.picture(
-            "val/episode", picture_of(self.agent, self.val_env, self.val_seeds[0]), at.tasks_seen
-        )
-        for name, values in self.agent.distributions().items():
-            self.loggers.board.distribution(name, values, at.tasks_seen)
-        score = statistics.fmean(scores)  # NaN where a task's score is: such weights are never the best
-        if math.isfinite(score) and (at.best_score is None or score > at.best_score):
-            at.best_score, at.best_tasks = score, at.tasks_seen
-            self._save("best.pt")
-        self._save("last.pt")
+        found = evaluate(self.stack.agent, self.val_env, self.val_seeds, between, self.team)
+        for r, (track, scores) in enumerate(zip(self.tracks, found, strict=True)):
+            at, member = track.at, self.stack.members[r]
+            at.validated = at.tasks_seen
+            score = statistics.fmean(scores)  # NaN where a task's score is: such weights are never the best
+            better = math.isfinite(score) and (at.best_score is None or score > at.best_score)
+            if better:
+                at.best_score, at.best_tasks = score, at.tasks_seen
+            if track.loggers is not None:
+                track.loggers.write(at.tasks_seen, numbers(summarise(self.plan.spec, scores), "val"))
+                picture = picture_of(member, self.val_env, self.val_seeds[0])
+                track.loggers.board.picture("val/episode", picture, at.tasks_seen)
+                for name, values in member.distributions().items():
+                    track.loggers.board.distribution(name, values, at.tasks_seen)
+                if better:
+                    track.save("best.pt", self.stack.state(r))
+        self._save_last()
 
     def _stop_here(self, stop: Callable[[], None]) -> None:
         """Save before the stop that was asked for, if one was."""
         try:
             stop()
         except Interrupted:
-            self._save("last.pt")
+            self._save_last()
             raise
 
-    def _test(self, stop: Callable[[], None]) -> dict[str, Any]:
-        run = self.plan.run
-        if (self.folder / "best.pt").exists():
-            self._take_up(self.folder / "best.pt")
-        else:
-            self._save("best.pt")
-        env, seeds = self.plan.make_env("test", run.eval_batch), frozen_seeds("test", run.test_tasks)
-        with progress("testing", len(seeds), "tasks") as report:
+    def _test(self, stop: Callable[[], None]) -> list[dict[str, Any]]:
+        run, folders = self.plan.run, [track.folder for track in self.tracks]
+        for r, (track, _) in enumerate(self._written()):
+            if not (track.folder / "best.pt").exists():
+                track.save("best.pt", self.stack.state(r))
+        self.team.gather(None)  # so that the checkpoints are there
+        best = [checkpoint.load(folder / "best.pt", self.plan.device) for folder in folders]
+        self._take_up(best, folders[0] / "best.pt")
+        env, seeds = self.plan.make_env("test", run.eval_batch * len(folders)), frozen_seeds("test", run.test_tasks)
+        with progress("testing", len(seeds), "tasks", show=self.team.leads) as report:
 
             def between(done: int) -> None:
                 stop()
                 report(done, "")
 
-            scores = evaluate(self.agent, env, seeds, between)
-        result = build(self.plan, env, seeds, scores) | {
-            "trained_tasks": self.at.tasks_seen,
-            "best_at_tasks": self.at.best_tasks,
-        }
-        row = numbers(result, "test")
-        self.loggers.write(self.at.tasks_seen, row)
-        self.loggers.board.picture("test/episode", picture_of(self.agent, env, seeds[0]), self.at.tasks_seen)
-        self.loggers.board.hyperparameters(self.plan.settings, row, self.at.tasks_seen)
-        write_json(self.folder / "result.json", result)
-        return result
+            found = evaluate(self.stack.agent, env, seeds, between, self.team)
+        results = []
+        for r, (track, scores) in enumerate(zip(self.tracks, found, strict=True)):
+            trained = {"trained_tasks": track.at.tasks_seen, "best_at_tasks": track.at.best_tasks}
+            result = build(track.plan, env, seeds, scores) | trained
+            results.append(result)
+            if track.loggers is not None:
+                row, board = numbers(result, "test"), track.loggers.board
+                track.loggers.write(track.at.tasks_seen, row)
+                picture = picture_of(self.stack.members[r], env, seeds[0])
+                board.picture("test/episode", picture, track.at.tasks_seen)
+                board.hyperparameters(track.plan.settings, row, track.at.tasks_seen)
+                write_json(track.folder / "result.json", result)
+        return results
 
-    def _save(self, name: str) -> None:
-        at = self.at
-        content = {
-            "tasks_seen": at.tasks_seen,
-            "validated": at.validated,
-            "best_score": at.best_score,
-            "best_tasks": at.best_tasks,
-            "meter": at.meter.sums,
-            "agent": self.agent.state(),
-            "rng": torch.get_rng_state(),
-            "settings": self.plan.settings,
-        }
-        checkpoint.save(self.folder / name, content)
+    def _written(self) -> list[tuple[Track, Loggers]]:
+        """The tracks that this process writes to, all or none, with their loggers."""
+        return [(track, track.loggers) for track in self.tracks if track.loggers is not None]
+
+    def _save_last(self) -> None:
+        for r, (track, _) in enumerate(self._written()):
+            track.save("last.pt", self.stack.state(r))
         self._saved = time.monotonic()
 
-    def _load(self, file: Path) -> None:
-        content = self._take_up(file)
-        self.at = Progress(
-            content["tasks_seen"],
-            content["validated"],
-            content["best_score"],
-            content["best_tasks"],
-            Meter(content["meter"]),
-        )
-        torch.set_rng_state(content["rng"].cpu())
-
-    def _take_up(self, file: Path) -> dict[str, Any]:
-        """Load the agent's state from a checkpoint; raises FewShotError where it is another agent's."""
-        content = checkpoint.load(file, self.plan.device)
+    def _take_up(self, contents: list[dict[str, Any]], file: Path) -> None:
+        """Load the runs' agents from checkpoints; raises FewShotError where they are another agent's."""
         try:
-            self.agent.load_state(content["agent"])
+            self.stack.load_states([content["agent"] for content in contents])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise FewShotError(f"the checkpoint {file} belongs to another agent or environment; start anew") from error
-        return content
 
 
-def outer_step(agent: Agent, env: FewShotVectorEnv, seeds: list[int], meter: Meter) -> None:
-    """Deal tasks, adapt, predict, have them marked, learn: the Gymnasium loop."""
+def check_shares(plan: Plan, processes: int) -> None:
+    """Raise FewShotError where one of so many processes would have no tasks of a meta-batch."""
+    tasks = plan.agent_config.tasks_per_step
+    if processes > tasks:
+        what = "a minibatch can not be split" if plan.agent_config.minibatch else f"a meta-batch has {tasks} tasks"
+        raise FewShotError(f"{processes} processes are too many: {what}; use fewer, or raise --meta-batch")
+
+
+def outer_step(
+    stack: Stack, env: FewShotVectorEnv, seeds: list[int], last: bool = True
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Deal tasks, adapt, predict, have them marked, learn: the Gymnasium loop.
+
+    last: whether these are the meta-batch's last tasks, so that the step is taken. Returns what `inspect` and
+    `meta_update` say of every run (the latter empty before the last).
+    """
     obs, _ = env.reset(options={"task_seed": seeds})
     episode = Episode.from_obs(obs)
-    adapted = agent.adapt(episode.support)
-    predictions = agent.predict(adapted, episode.query.x)
+    adapted = stack.agent.adapt(episode.support)
+    predictions = stack.agent.predict(adapted, episode.query.x)
     *_, info = env.step(predictions)
-    meter.add("train", agent.meta_update(predictions, info["query_y"]))
-    meter.add("inner", agent.inspect(adapted))
+    if last:
+        return stack.inspect(adapted), stack.meta_update(predictions, info["query_y"])
+    stack.agent.accumulate(predictions, info["query_y"])
+    return stack.inspect(adapted), []
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], None]]:
-    """Turn SIGINT and SIGTERM into Interrupted at the next safe point, which is a call of what is yielded."""
+def _stop_signals(team: Team) -> Iterator[Callable[[], None]]:
+    """Turn SIGINT and SIGTERM into Interrupted at the next safe point, which is a call of what is yielded.
+
+    All processes of the team stop at the same point.
+    """
     asked: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         asked.append(number)
 
     def stop() -> None:
-        if asked:
-            raise Interrupted(128 + asked[0])
+        numbers = [n for n in team.gather(asked[0] if asked else 0) if n]
+        if numbers:
+            raise Interrupted(128 + numbers[0])
 
     old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,0 +1,68 @@
+"""Start the processes of a run on this machine, and say clearly when one of them dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of a run that was asked to stop
+PATIENCE = 30.0  # seconds in which the others of a team may save and leave
+
+
+def launch(folder: Path, count: int) -> int:
+    """Carry out the run in `folder` with `count` processes; returns the exit code: 0, or as for one process.
+
+    Where a process dies, the others end too and the run's last checkpoint stays usable.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"FSL_TEAM": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    words = [sys.executable, "-m", "runners", "run", "--resume", str(folder)]
+    team = [
+        subprocess.Popen(words, env=os.environ | shared | {"RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(count)
+    ]
+    old = {s: signal.signal(s, lambda number, _: _pass_on(team, number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        codes = _wait(team)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        for process in team:
+            process.kill()
+    stopped = [code for code in codes.values() if code in STOPPED]
+    dead = [(rank, code) for rank, code in codes.items() if code not in (0, *STOPPED)]
+    if not dead:
+        return stopped[0] if stopped else 0
+    rank, code = dead[0]
+    how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed with exit code {code}"
+    print(f"fsl: process {rank} of {count} {how}; continue with: fsl run --resume {folder}", file=sys.stderr)
+    return 1
+
+
+def _pass_on(team: list[subprocess.Popen[bytes]], number: int) -> None:
+    for process in team:
+        if process.poll() is None:
+            process.send_signal(number)
+
+
+def _wait(team: list[subprocess.Popen[bytes]]) -> dict[int, int]:
+    """Exit codes by rank, in the order in which the processes ended."""
+    codes: dict[int, int] = {}
+    deadline = float("inf")
+    while len(codes) < len(team):
+        for rank, process in enumerate(team):
+            code = process.poll()
+            if rank not in codes and code is not None:
+                codes[rank] = code
+                if code != 0:
+                    deadline = min(deadline, time.monotonic() + PATIENCE)
+        if time.monotonic() > deadline:
+            _pass_on(team, signal.SIGKILL)
+        time.sleep(0.05)
+    return codes

@@ -1,0 +1,76 @@
+"""Team: the processes that share every meta-batch of a run (torch.distributed; gloo on the CPU, NCCL on GPUs)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Value = TypeVar("Value")
+
+
+class MemberLost(Exception):
+    """Another process of the team is gone, or does not answer."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """Where one process stands among `size`. Alone, every method is the identity."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes: checkpoints, logs and results."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """The part of 0 .. count - 1 that is this process's."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def sum(self, tensors: list[Tensor]) -> None:
+        """Sum tensors over the team, in place, in one exchange. Raises MemberLost."""
+        if self.size == 1:
+            return
+        flat = torch.cat([t.flatten().to(tensors[0].dtype) for t in tensors])
+        _exchange(lambda: dist.all_reduce(flat))
+        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def gather(self, value: Value) -> list[Value]:
+        """Every process's value, in order of rank. Raises MemberLost."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        _exchange(lambda: dist.all_gather_object(values, value))
+        return values
+
+    def leave(self) -> None:
+        """End the connection."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+
+def join(device: str) -> Team:
+    """The team that torchrun's (or `--processes`') environment variables speak of; alone without them."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return Team()
+    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    _exchange(lambda: dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo"))
+    return Team(dist.get_rank(), dist.get_world_size())
+
+
+def _exchange(act: Callable[[], object]) -> None:
+    try:
+        act()
+    except (RuntimeError, ValueError) as error:  # torch.distributed raises these for a lost connection
+        raise MemberLost(str(error).splitlines()[0]) from error
