@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -49,7 +48,7 @@ def resume(folder: Path, processes: int) -> None:
 
 def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, processes: int) -> None:
     run, where = plans[0].run, run_dir.group_of(folders)
-    if us.leads and "FSL_TEAM" not in os.environ:
+    if us.leads and not launch.launched():
         seeds = f"seed {run.seed}" if len(plans) == 1 else f"seeds {run.seed} to {plans[-1].run.seed}"
         print(f"{run.agent} on {plans[0].pair}, {run.train_tasks} tasks, {seeds}: {where}", flush=True)
     if processes > 1 and us.size == 1:
@@ -57,14 +56,18 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         if code:
             raise typer.Exit(code)
         return
-    results = []
+    results, again = [], f"fsl run --resume {where}"
     try:
         for batch in _side_by_side(plans, folders):
             results += Run([plans[i] for i in batch], [folders[i] for i in batch], us)()
     except Interrupted as stop:
         if us.leads:
-            print(f"interrupted; continue with: fsl run --resume {where}", file=sys.stderr)
+            print(f"interrupted; continue with: {again}", file=sys.stderr)
         raise typer.Exit(stop.code) from None
+    except team.MemberLost:
+        if not launch.launched():  # else the process that launched us tells
+            print(f"fsl: another process of this run is gone; continue with: {again}", file=sys.stderr)
+        raise typer.Exit(1) from None
     finally:
         us.leave()
     if us.leads:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of a run that was asked to stop
+MARK = "FSL_LAUNCHED"
 PATIENCE = 30.0  # seconds in which the others of a team may save and leave
 
 
@@ -22,7 +23,7 @@ def launch(folder: Path, count: int) -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"FSL_TEAM": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    shared = {MARK: "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
     words = [sys.executable, "-m", "runners", "run", "--resume", str(folder)]
     team = [
         subprocess.Popen(words, env=os.environ | shared | {"RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(count)
@@ -43,6 +44,11 @@ def launch(folder: Path, count: int) -> int:
     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed with exit code {code}"
     print(f"fsl: process {rank} of {count} {how}; continue with: fsl run --resume {folder}", file=sys.stderr)
     return 1
+
+
+def launched() -> bool:
+    """Whether this process is one that `launch` started."""
+    return MARK in os.environ
 
 
 def _pass_on(team: list[subprocess.Popen[bytes]], number: int) -> None:

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from runners.team import Team
+
 Row = Mapping[str, float]
+ALONE = Team()
 
 
 class Logger(Protocol):
@@ -112,17 +115,22 @@ class Meter:
     def __init__(self, sums: dict[str, list[float]] | None = None) -> None:
         self.sums: dict[str, list[float]] = sums or {}
 
-    def add(self, prefix: str, row: Row) -> None:
+    def add(self, prefix: str, row: Row, weight: float = 1) -> None:
         """Take in one row; numbers that are not finite are left out (the step was skipped and counted so)."""
         for name, value in row.items():
             if not math.isfinite(value):
                 continue
             total = self.sums.setdefault(f"{prefix}/{name}", [0.0, 0.0])
-            total[0] += value
-            total[1] += 1
+            total[0] += value * weight
+            total[1] += weight
 
-    def take(self) -> dict[str, float]:
-        """The means since the last `take`."""
-        means = {tag: total / count for tag, (total, count) in self.sums.items()}
-        self.sums.clear()
-        return means
+    def take(self, team: Team = ALONE) -> dict[str, float]:
+        """The means since the last `take`, over what all processes of the team took in."""
+        whole: dict[str, list[float]] = {}
+        for sums in team.gather(self.sums):
+            for tag, (total, count) in sums.items():
+                one = whole.setdefault(tag, [0.0, 0.0])
+                one[0] += total
+                one[1] += count
+        self.sums = {}
+        return {tag: total / count for tag, (total, count) in whole.items()}

@@ -73,4 +73,4 @@ def _exchange(act: Callable[[], object]) -> None:
     try:
         act()
     except (RuntimeError, ValueError) as error:  # torch.distributed raises these for a lost connection
-        raise MemberLost(str(error).splitlines()[0]) from error
+        raise MemberLost from error

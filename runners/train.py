@@ -28,7 +28,7 @@ from runners.pictures import picture_of
 from runners.plan import Plan
 from runners.progress import Report, progress
 from runners.result import build, numbers
-from runners.run_dir import group_of, write_json
+from runners.run_dir import write_json
 from runners.team import MemberLost, Team
 
 ALONE = Team()
@@ -64,8 +64,14 @@ class Track:
         self.at = Progress()
         if self.content is not None:
             names = ("tasks_seen", "validated", "best_score", "best_tasks")
-            self.at = Progress(**{name: self.content[name] for name in names}, meter=Meter(self.content["meter"]))
-        self.loggers = Loggers(folder, self.at.tasks_seen) if team.leads else None
+            meter = Meter(self.content["meter"] if team.leads else None)
+            self.at = Progress(**{name: self.content[name] for name in names}, meter=meter)
+        self.loggers: Loggers | None = None
+
+    def open_logs(self) -> None:
+        """Go on with the logs, from where the run stands."""
+        if self.team.leads:
+            self.loggers = Loggers(self.folder, self.at.tasks_seen)
 
     def save(self, name: str, agent_state: dict[str, Any]) -> None:
         """Write a checkpoint."""
@@ -108,6 +114,8 @@ class Run:
 
     def __call__(self) -> list[dict[str, Any]]:
         """Train to the end, test the best weights, write result.json of every run and return them."""
+        for track in self.tracks:
+            track.open_logs()
         for track, loggers in self._written():
             loggers.board.text("config", _table(track.plan.settings))
         with _stop_signals(self.team) as stop:
@@ -115,12 +123,9 @@ class Run:
                 self._train(stop)
                 self._save_last()
                 results = self._test(stop)
-            except MemberLost as lost:
+            except MemberLost:
                 self._save_last()  # a step that was not shared by all has changed nothing
-                where = group_of([track.folder for track in self.tracks])
-                raise FewShotError(
-                    f"another process of this run is gone ({lost}); continue with: fsl run --resume {where}"
-                ) from lost
+                raise
             finally:
                 for _, loggers in self._written():
                     loggers.close()
@@ -164,7 +169,7 @@ class Run:
             env = self._train_env(len(seeds))
             inner, rows = outer_step(self.stack, env, seeds, last=part == parts[-1])
             for track, row in zip(self.tracks, inner, strict=True):
-                track.at.meter.add("inner", row)
+                track.at.meter.add("inner", row, len(part))
         for track, row in zip(self.tracks, rows, strict=True):
             track.at.meter.add("train", row)
 
@@ -175,7 +180,7 @@ class Run:
 
     def _log(self, more: dict[str, float]) -> dict[str, float]:
         """Write the means since the last time, and `more`, for every run; returns the first run's."""
-        rows = [track.at.meter.take() | more for track in self.tracks]
+        rows = [track.at.meter.take(self.team) | more for track in self.tracks]
         for (track, loggers), row in zip(self._written(), rows, strict=False):
             loggers.write(track.at.tasks_seen, row)
         return rows[0]

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import agents
+from agents.stack import Stack
 from fewshot_env.datasets import decode
 from fewshot_env.images import CUB, MiniImageNet
 from fewshot_env.rng import task_seeds
 from fewshot_env.store import ImageStore, checksum
 from fewshot_env.vector import FewShotVectorEnv
 from runners.evaluate import evaluate, frozen_seeds, summarise
-from runners.loggers import Meter
 from runners.machine import tune
 from runners.train import outer_step
 from tests.runners.helpers import TINY, main, only_run, result_of, sets
@@ -66,12 +66,13 @@ def learn(family, name, tasks, n_shot, real_data, **settings):
     places = {"n_shot": n_shot, "n_query": 5, "data_dir": str(real_data)}
     test = FewShotVectorEnv(family(split="test", **places), num_envs=5)
     agent = agents.make(name, test.task_spec, n_shot, **(SMALL | settings)).train()
-    minibatch = agent.config.minibatch
+    stack, minibatch = Stack([agent]), agent.config.minibatch
     batch = agent.config.tasks_per_step
     train = FewShotVectorEnv(family(minibatch=minibatch, **places), num_envs=batch)
     for done in range(0, tasks, batch):
-        outer_step(agent, train, task_seeds(0, "train", done, batch), Meter())
-    result = summarise(test.task_spec, evaluate(agent, test, frozen_seeds("test", 100)))
+        outer_step(stack, train, task_seeds(0, "train", done, batch))
+    (scores,) = evaluate(agent, test, frozen_seeds("test", 100))
+    result = summarise(test.task_spec, scores)
     return result["mean"], result["ci95"]
 
 

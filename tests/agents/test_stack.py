@@ -55,8 +55,7 @@ def train_together(stack, steps):
 
 def equal(agent, other):
     return all(
-        torch.allclose(p, q, rtol=1e-9, atol=1e-12)
-        for p, q in zip(agent.parameters(), other.parameters(), strict=True)
+        torch.allclose(p, q, rtol=1e-9, atol=1e-12) for p, q in zip(agent.parameters(), other.parameters(), strict=True)
     )
 
 

@@ -45,11 +45,11 @@ class Breaks(Chance):
 def test_predictions_that_are_not_finite_score_nan_and_padding_is_dropped():
     env = FewShotVectorEnv(SineSampler(), num_envs=4)
     seeds = frozen_seeds("test", 10)
-    scores = evaluate(Breaks(SINE, Breaks.Config()), env, seeds)
+    (scores,) = evaluate(Breaks(SINE, Breaks.Config()), env, seeds)
     first = SineSampler().sample(seeds).support.labels[:, 0, 0]
     assert [math.isnan(s) for s in scores] == (first < 0).tolist()
     assert 0 < sum(map(math.isnan, scores)) < 10
-    sound = evaluate(Chance(SINE, Chance.Config()), env, seeds)
+    (sound,) = evaluate(Chance(SINE, Chance.Config()), env, seeds)
     assert len(sound) == 10
     assert [s for s in scores if not math.isnan(s)] == [
         b for a, b in zip(scores, sound, strict=True) if not math.isnan(a)
@@ -62,10 +62,10 @@ def test_such_weights_are_never_the_best_and_results_stay_json(tmp_path, monkeyp
 
     real, calls = train.evaluate, [0]
 
-    def broken(agent, env, seeds, between):
+    def broken(*arguments):
         calls[0] += 1
-        scores = real(agent, env, seeds, between)
-        return [math.nan, *[-1e-9] * (len(scores) - 1)] if calls[0] in (2, 4) else scores
+        (scores,) = real(*arguments)
+        return [[math.nan, *[-1e-9] * (len(scores) - 1)] if calls[0] in (2, 4) else scores]
 
     monkeypatch.setattr(train, "evaluate", broken)
     main("run", "--env", "sine", "--agent", "maml", "--log-dir", tmp_path, *sets(*TINY))

@@ -59,11 +59,11 @@ def test_resumed_equals_uninterrupted(case, stop_at, tmp_path, data_dir, monkeyp
     main("run", *CASES[case], *images, "--log-dir", tmp_path / "whole")
     steps = [0]
 
-    def interrupted_step(*args):
+    def interrupted_step(*args, **more):
         if steps[0] == stop_at:
             os.kill(os.getpid(), signal.SIGINT)
         steps[0] += 1
-        outer_step(*args)
+        return outer_step(*args, **more)
 
     monkeypatch.setattr("runners.train.outer_step", interrupted_step)
     assert main("run", *CASES[case], *images, "--log-dir", tmp_path / "cut") == 130
@@ -84,11 +84,11 @@ def test_interrupt_during_an_evaluation(evaluation, number, tmp_path, monkeypatc
 
     real, calls = train.evaluate, [0]
 
-    def evaluate(agent, env, seeds, between):
+    def evaluate(agent, env, seeds, between, team):
         calls[0] += 1
         if calls[0] == evaluation:
             os.kill(os.getpid(), number)
-        return real(agent, env, seeds, between)
+        return real(agent, env, seeds, between, team)
 
     monkeypatch.setattr(train, "evaluate", evaluate)
     assert main("run", *CASES["turtle"], "--log-dir", tmp_path / "cut") == 128 + number
@@ -132,10 +132,10 @@ def test_killed_between_saves_loses_nothing_that_was_saved(tmp_path):
         "import os, signal, sys\n"
         "from runners import cli, train\n"
         "real, n = train.outer_step, [0]\n"
-        "def step(*a):\n"
+        "def step(*a, **more):\n"
         "    n[0] += 1\n"
         "    if n[0] == 11: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    real(*a)\n"
+        "    return real(*a, **more)\n"
         "train.outer_step = step\n"
         f"sys.argv = ['fsl', 'run', '--log-dir', {str(tmp_path / 'cut')!r}, *{CASES['turtle']!r}]\n"
         "cli.main()\n"

@@ -1,0 +1,172 @@
+"""Several seeds side by side, tasks over processes, meta-batches in parts: each is the run it would be alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.runners.helpers import IMAGES, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
+
+SINE = ["--env", "sine", "--agent", "maml", "--meta-batch", "4", *sets(*TINY)]
+
+
+def rows(run):
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in found]
+
+
+def assert_close_runs(run, other, rel=1e-4):
+    for a, b in zip(rows(run), rows(other), strict=True):
+        assert a == pytest.approx(b, rel=rel, abs=1e-5)
+    assert result_of(run)["scores"] == pytest.approx(result_of(other)["scores"], rel=rel)
+    states = [torch.load(r / "last.pt", weights_only=True)["agent"]["weights"] for r in (run, other)]
+    for name, value in states[0].items():
+        assert (value - states[1][name]).norm() <= 10 * rel * value.norm()
+
+
+@pytest.mark.parametrize("agent", ["maml", "turtle", "lstm"])
+def test_seeds_side_by_side_equal_their_own_runs(agent, tmp_path, capsys):
+    words = ["run", "--env", "sine", "--agent", agent, *sets(*TINY)]
+    assert main(*words, "--seed", 3, "--seeds", 3, "--log-dir", tmp_path / "together") == 0
+    assert "95 % interval over 3 seeds" in capsys.readouterr().out
+    group = only_run(tmp_path / "together")
+    assert sorted(p.name for p in group.iterdir()) == ["seed3", "seed4", "seed5"]
+    for seed in (3, 5):
+        assert main(*words, "--seed", seed, "--log-dir", tmp_path / str(seed)) == 0
+        assert_close_runs(group / f"seed{seed}", only_run(tmp_path / str(seed)))
+        both = group / f"seed{seed}", only_run(tmp_path / str(seed))
+        assert (both[0] / "config.json").read_text() == (both[1] / "config.json").read_text()
+    assert main("eval", group / "seed4", "--tasks", 8) == 0
+
+
+def test_stopped_seeds_go_on_together(tmp_path, monkeypatch, capsys):
+    from runners import train
+
+    words = ["run", *SINE, "--seeds", 2, "--log-dir"]
+    main(*words, tmp_path / "whole")
+    real, steps = train.outer_step, [0]
+
+    def step(*arguments, **more):
+        steps[0] += 1
+        if steps[0] == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(train, "outer_step", step)
+    assert main(*words, tmp_path / "cut") == 130
+    group = only_run(tmp_path / "cut")
+    assert f"fsl run --resume {group}" in capsys.readouterr().err
+    before = steps[0]
+    assert main("run", "--resume", group) == 0
+    assert steps[0] - before == 2  # 24 tasks, 4 at a time, for both runs at once
+    for seed in (0, 1):
+        assert_close_runs(group / f"seed{seed}", only_run(tmp_path / "whole") / f"seed{seed}", rel=1e-9)
+    assert main("run", "--resume", group) == 2
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_seeds_of_other_agents_run_one_after_the_other(tmp_path, data_dir):
+    words = ["run", "--env", "mini", "--agent", "maml", "--data-dir", data_dir, "--seeds", 2, "--log-dir", tmp_path]
+    assert main(*words, *sets(*TINY, *SMALL_NET, *IMAGES, "agent.meta_batch=2")) == 0
+    scores = [result_of(only_run(tmp_path) / f"seed{s}")["scores"] for s in (0, 1)]
+    assert scores[0] != scores[1]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_meta_batch_in_parts(at_once, tmp_path, data_dir):
+    """Conv4 takes tasks one by one on a CPU; two at a time, or in uneven parts, is the same run."""
+    words = ["run", "--env", "mini", "--agent", "turtle", "--data-dir", data_dir, "--meta-batch", 4]
+    tiny = sets(*TINY, *SMALL_NET, *IMAGES, "train_tasks=12")
+    main(*words, *tiny, *sets("agent.at_once=4"), "--log-dir", tmp_path / "whole")
+    main(*words, *tiny, *sets(f"agent.at_once={at_once}"), "--log-dir", tmp_path / "parts")
+    assert_close_runs(only_run(tmp_path / "whole"), only_run(tmp_path / "parts"), rel=1e-3)
+
+
+def test_one_two_and_four_processes_give_the_same_run(tmp_path):
+    main("run", *SINE, "--log-dir", tmp_path / "1")
+    for count in (2, 4):
+        done = fsl("run", *SINE, "--processes", count, "--log-dir", tmp_path / str(count))
+        assert "test on sine: mse" in done.stdout
+        assert_close_runs(only_run(tmp_path / str(count)), only_run(tmp_path / "1"))
+
+
+def test_torchrun_and_images(tmp_path, data_dir):
+    """Three tasks over two processes, and running statistics of batch normalisation."""
+    words = ["--env", "mini", "--agent", "maml", "--data-dir", data_dir, "--meta-batch", 3]
+    words += sets(*TINY, *SMALL_NET, *IMAGES, "agent.bn=running")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "runners"]
+    both = [*torchrun, "run", *words, "--log-dir", tmp_path / "2"]
+    done = subprocess.run([*map(str, both)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    main("run", *words, "--log-dir", tmp_path / "1")
+    assert_close_runs(only_run(tmp_path / "2"), only_run(tmp_path / "1"), rel=1e-3)
+
+
+def start_long(folder, count):
+    words = ["run", *SINE, *sets("train_tasks=1000000", "log_every=400"), "--processes", count, "--log-dir", folder]
+    return subprocess.Popen(
+        [sys.executable, "-m", "runners", *map(str, words)], cwd=ROOT, stdout=-1, stderr=-1, text=True
+    )
+
+
+def wait_for(found, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not (value := found()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return value
+
+
+def children(pid):
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="reads /proc")
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_dying_process_ends_the_run_with_a_usable_checkpoint(victim, tmp_path):
+    process = start_long(tmp_path, 2)
+    assert wait_for(lambda: list(tmp_path.glob("*/last.pt")))
+    os.kill(children(process.pid)[victim], signal.SIGKILL)
+    _, errors = process.communicate(timeout=90)
+    run = only_run(tmp_path)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == (
+        f"fsl: process {victim} of 2 was killed (SIGKILL); continue with: fsl run --resume {run}"
+    )
+    assert "Traceback" not in errors
+    content = torch.load(run / "last.pt", weights_only=True)
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["train_tasks"] = content["tasks_seen"] + 8
+    (run / "config.json").write_text(json.dumps(config))
+    fsl("run", "--resume", run, "--processes", 2)
+    assert result_of(run)["trained_tasks"] == content["tasks_seen"] + 8
+
+
+def test_ctrl_c_stops_all_processes_at_one_step(tmp_path):
+    process = start_long(tmp_path, 2)
+    assert wait_for(lambda: list(tmp_path.glob("*/last.pt")))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"interrupted; continue with: fsl run --resume {only_run(tmp_path)}" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--agent", "maml", "--meta-batch", "2", "--processes", "3"], "3 processes are too many: a meta-batch has 2"),
+        (["--agent", "finetuning", "--processes", "2"], "2 processes are too many: a minibatch can not be split"),
+        (["--agent", "maml", "--precision", "bf16"], "bf16 is for Conv4's convolutions"),
+        (["--agent", "maml", "--precision", "fp8"], "setting agent.precision is 'fp8', but"),
+    ],
+)
+def test_bad_input(words, reason, tmp_path, capsys):
+    assert main("run", "--env", "sine", *words, "--log-dir", tmp_path / "runs") == 2
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
