@@ -122,3 +122,9 @@ class CUB(StoredImages):
     """CUB-200-2011, split by Chen et al. (2019): 100 / 50 / 50 classes of 41 to 60 images."""
 
     dataset = "cub"
+
+
+class Omniglot(StoredImages):
+    """Omniglot by alphabets, as Meta-Dataset splits it: 883 / 81 / 659 characters of 20 drawings."""
+
+    dataset = "omniglot"

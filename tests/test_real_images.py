@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import agents
-from fewshot_env.datasets import decode
+from fewshot_env.data.source import SourceImage
 from fewshot_env.images import CUB, MiniImageNet
 from fewshot_env.rng import task_seeds
 from fewshot_env.store import ImageStore, checksum
@@ -49,7 +49,8 @@ def test_stored_pixels_are_the_original_ones(real_data):
     source = Path(os.environ["FSL_DATA"]) / "mini-imagenet" / "images"
     store = ImageStore.open(real_data / "mini")
     for i in range(0, len(store.images), 997):
-        assert (store.images[i] == decode(source / store.index["files"][i])).all()
+        file = store.index["files"][i]
+        assert (store.images[i] == SourceImage(file, "", "", source / file).read()).all()
 
 
 def test_the_cross_domain_command_runs_on_real_images(real_data, tmp_path, capsys):
