@@ -144,7 +144,7 @@ def prepare(
         present = [s for s in sources if not isinstance(s.pixels, Path) or s.pixels.exists()]
         if not present:
             raise FewShotError(
-                f"{source} holds none of the {len(sources)} images that it lists; expected {kind.layout}"
+                f"{source or fetched} holds none of the {len(sources)} images that it lists; expected {kind.layout}"
             )
         facts: dict[str, Any] = {"title": kind.title, "terms": kind.terms, "resize": "Pillow bicubic, RGB"}
         facts |= {"absent": len(sources) - len(present), "cropped": wish.crop}

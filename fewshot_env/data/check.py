@@ -37,7 +37,7 @@ def check(store: ImageStore) -> Report:
         f"checksum: right (sha256 {found[:16]})",
         f"splits: no class in two of them; {_against_list(store, again)}",
         f"holds: {store.holdings()}",
-        f"identical images: {len(twins)} groups, {len(across)} across splits",
+        f"groups of identical images: {len(twins)}, of which across splits: {len(across)}",
         *("  " + " = ".join(_named(store, i) for i in group[:MOST_SHOWN]) for group in shown),
     )
     return Report(lines, twins)
