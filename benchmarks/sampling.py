@@ -81,9 +81,7 @@ def main() -> None:
             for start in range(0, 1000, batch):
                 deal(start)
         after = anonymous_mb()
-        print(
-            f"{images} images: {after - before:.0f} MB anonymous for the store and 3,000 episodes ({before:.0f} MB before)"
-        )
+        print(f"{images} images: {after - before:.0f} MB anonymous for store and episodes, {before:.0f} before")
         if (peer := learn2learn()) is not None:
             deals["learn2learn, one at a time"] = (peer, 1)
         best = dict.fromkeys(deals, 0.0)

@@ -28,15 +28,14 @@ def read_pickle(file: Path) -> dict[Any, Any]:
     told_apart(file)
     try:
         with file.open("rb") as stream:
-            data = _Restricted(stream, encoding="latin1").load()
+            data = _settle(_Restricted(stream, encoding="latin1").load())
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         raise FewShotError(f"{file} is not a pickle of arrays and plain containers ({error}); get it again") from error
     except (MemoryError, OverflowError, RecursionError) as error:
         raise FewShotError(f"{file} asks for more memory than there is ({error}); get it again") from error
     if not isinstance(data, dict):
         raise FewShotError(f"{file} holds a {type(data).__name__}, but must hold a dictionary")
-    plain: dict[Any, Any] = _settle(data)
-    return plain
+    return data
 
 
 class _Dtype:
