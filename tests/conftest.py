@@ -49,12 +49,12 @@ def write_mini(folder: Path, n_images: int = 8) -> Path:
     """A small miniImageNet in the original layout: 8 / 6 / 6 official classes."""
     split_of = split_list("mini").split_of
     (folder / "images").mkdir(parents=True)
-    for split, n in (("train", 8), ("val", 6), ("test", 6)):
+    for part, (split, n) in enumerate((("train", 8), ("val", 6), ("test", 6))):
         rows = ["filename,label"]
         for c, wnid in enumerate([w for w, s in split_of.items() if s == split][:n]):
             for i in range(n_images):
                 file = f"{wnid}{i:08d}.jpg"
-                write_image(folder / "images" / file, 1000 * c + i, c / n)
+                write_image(folder / "images" / file, 10_000 * part + 1000 * c + i, c / n)
                 rows.append(f"{file},{wnid}")
         (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
     return folder
