@@ -47,7 +47,7 @@ class ImageSampler:
         self.support_size = 0 if config.minibatch else config.n_way * config.n_shot
         self.query_size = config.minibatch or config.n_way * config.n_query
         tasks = config.model_dump_json(exclude={"data_dir"})
-        self.fingerprint = f"images-v0 {store.name} {store.index['sha256']} {tasks}"
+        self.fingerprint = f"images-v0 {store.name} {store.index['sha256']} {tasks}{store.own_split}"
         self._starts = np.array([c.start for c in self.classes], dtype=np.int64)
         self._images = np.asarray(store.images)  # the same map, without the subclass's bookkeeping
         self._counts = np.array([c.count for c in self.classes], dtype=np.int64)

@@ -45,9 +45,9 @@ def check(store: ImageStore) -> Report:
 
 def _against_list(store: ImageStore, again: str) -> str:
     """Compare classes and numbers with the published list, where there is one."""
-    name = store.index.get("list")
-    if name is None:
+    if "official" not in store.index:
         return "of your own"
+    name = store.index.get("list", store.name)  # stores of the first version name no list
     official = split_list(name)
     for c in store.classes:
         if official.of(c.name, str(store.path)) != c.split:

@@ -14,8 +14,8 @@ from fewshot_env.errors import FewShotError
 def workspace(folder: Path, name: str) -> Iterator[Path]:
     """A folder for preparing the store `name` below `folder`; it is gone afterwards, whatever happens.
 
-    What killed preparations left behind is cleared away first. Raises FewShotError where `folder` can not
-    be written, or where another process prepares the same store.
+    What killed preparations left behind is cleared away first; an empty lock file stays.
+    Raises FewShotError where `folder` can not be written, or where another process prepares the same store.
     """
     from filelock import FileLock, Timeout
 

@@ -8,6 +8,7 @@ from fewshot_env.data.folders import by_ratio_of
 from fewshot_env.data.source import Wish
 from fewshot_env.datasets import prepare
 from fewshot_env.errors import FewShotError
+from fewshot_env.images import ImageSampler
 from fewshot_env.rng import SPLITS
 from fewshot_env.store import ImageStore
 from tests.conftest import write_image
@@ -51,7 +52,11 @@ def test_class_folders_by_ratio(birds, tmp_path):
     assert [len(store.of_split(s)) for s in SPLITS] == [8, 2, 2]
     assert {c.count for c in store.classes} == {5}
     assert {c.name: c.split for c in store.classes} == by_ratio_of([f"bird {c}" for c in range(12)], "60/20/20")
+    prints = [ImageSampler(store, n_way=2, n_query=2).fingerprint]
     even = prepare("my-birds", birds, tmp_path / "s", wish=Wish(split="1/1/1"))
+    again = prepare("my-birds", birds, tmp_path / "s", wish=Wish(split="2/2/2"))
+    prints += [ImageSampler(s, n_way=2, n_query=2).fingerprint for s in (even, again)]
+    assert prints[0] != prints[1] == prints[2]
     assert [len(even.of_split(s)) for s in SPLITS] == [4, 4, 4]
 
 
@@ -64,6 +69,19 @@ def test_ratios_give_every_split_a_class_and_do_not_depend_on_the_order(n):
     assert min(counts) >= 1
     assert counts[1] == max(1, round(n * 0.16))
     assert counts[2] == max(1, round(n * 0.20))
+
+
+def test_two_splits_of_the_same_pixels_have_two_fingerprints(birds, tmp_path):
+    """Moving the border between train and val leaves the pixels in their order."""
+    found = []
+    for n_train in (4, 5):
+        table = tmp_path / "split.csv"
+        parts = ["train"] * n_train + ["val"] * (8 - n_train) + ["test"] * 2
+        table.write_text("class,split\n" + "".join(f"bird {c},{part}\n" for c, part in enumerate(parts)))
+        store = prepare("my-birds", birds, tmp_path / "s", wish=Wish(split=str(table)))
+        found.append((store.index["sha256"], ImageSampler(store, n_way=3, n_query=2).fingerprint))
+    assert found[0][0] == found[1][0]
+    assert found[0][1] != found[1][1]
 
 
 def test_a_split_file(birds, tmp_path):
@@ -164,3 +182,18 @@ def test_pairs_with_ones_own_and_another_data_dir(birds, data_dir, tmp_path, cap
     assert result_of(run)["env"] == "mini->my-birds"
     assert main("eval", run, "--env", "my-birds", "--tasks", "4") == 0
     assert "test on mini->my-birds" in capsys.readouterr().out
+
+
+def test_the_tutorial_from_nothing(tmp_path, monkeypatch, capsys, forget):
+    """Its smallest folder (15 classes of 17 images) and its commands: prepare, look, run."""
+    monkeypatch.setenv("FSL_HOME", str(tmp_path / "home"))
+    for c in range(15):
+        (tmp_path / "my-birds" / f"bird {c}").mkdir(parents=True)
+        for i in range(17):
+            write_image(tmp_path / "my-birds" / f"bird {c}" / f"{i}.jpg", 100 * c + i, c / 15)
+    assert main("data", "prepare", "my-birds", "--source", tmp_path / "my-birds", "--split", "1/1/1") == 0
+    assert main("data", "check", "my-birds") == 0
+    assert "splits: no class in two of them; of your own" in capsys.readouterr().out
+    words = ["run", "--env", "my-birds", "--agent", "turtle", "--log-dir", tmp_path / "runs", "--n-shot", "1"]
+    assert main(*words, *sets(*TINY, *SMALL_NET)) == 0
+    assert result_of(only_run(tmp_path / "runs"))["env"] == "my-birds"
