@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -16,6 +18,10 @@ from fewshot_env.errors import FewShotError
 MOST_MEMBERS = 500_000  # the largest known set has 60,000 images
 MOST_BYTES = 20 * 2**30  # CUB unpacks to 1.2 GiB
 MOST_HEADER = 2**24
+DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
+    ValueError, RuntimeError, OverflowError, MemoryError,
+)  # fmt: skip
 
 
 def told_apart(file: Path) -> None:
@@ -52,7 +58,7 @@ def unpack(archive: Path, into: Path) -> None:
             _untar(archive, into)
     except _Unsafe as error:
         raise FewShotError(f"{archive} is not safe to unpack: {error}; get it from its authors") from error
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, UnicodeError) as error:
+    except DAMAGE as error:
         raise FewShotError(
             f"{archive} is truncated, damaged or no zip, tar or tar.gz ({error or 'it ends early'}); get it again"
         ) from error
@@ -92,11 +98,8 @@ def _unzip(archive: Path, into: Path) -> None:
             if member.flag_bits & 1:
                 raise _Unsafe("it has a password")
             budget.spend(member.filename, member.file_size)
-        try:
-            for member in members:
-                opened.extract(member, into)
-        except NotImplementedError as error:
-            raise zipfile.BadZipFile(str(error)) from error
+        for member in members:
+            opened.extract(member, into)
 
 
 def _untar(archive: Path, into: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SIZE = 84
 MIN_SIDE = 8
 IMAGE_FILES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # what Pillow decodes itself: EPS, say, is a program
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class SourceImage:
         try:
             if isinstance(self.pixels, np.ndarray):
                 return _square(Image.fromarray(self.pixels), self.box)
-            with Image.open(self.pixels) as image:
+            with Image.open(self.pixels, formats=FORMATS) as image:
                 return _square(image.convert("RGB"), self.box)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise FewShotError(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fewshot_env.data import archive as archives
+from fewshot_env.data.source import SourceImage
 from fewshot_env.data.unpickle import read_pickle
 from fewshot_env.datasets import prepare
 from fewshot_env.errors import FewShotError
@@ -248,3 +249,53 @@ def test_what_a_pickle_may_hold(tmp_path):
         assert found["names"]["a"].tolist() == [1, 2]
         assert found["names"]["b"] == [3, 4]
         assert (found["scalar"], found["none"]) == (0.5, None)
+
+
+@pytest.mark.parametrize("kind", [".zip", ".tar", ".tgz", ".pkl"])
+def test_any_damage_ends_in_one_line(kind, tmp_path):
+    """Random bytes changed, in 150 copies: an archive or pickle is read, or refused with a FewShotError."""
+    rng = np.random.default_rng(0)
+    whole = tmp_path / f"whole{kind}"
+    if kind == ".zip":
+        with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as out:
+            for i in range(3):
+                out.writestr(f"d/{i}.txt", rng.bytes(300))
+    elif kind == ".pkl":
+        held = {"image_data": np.zeros((1, 8, 8, 3), np.uint8), "class_dict": {"n1": [0]}, "x": [np.int64(1), None]}
+        whole.write_bytes(pickle.dumps(held, 2))
+    else:
+        whole = tar_of(whole, *(member(f"d/{i}.txt", size=300) for i in range(3)))
+    raw = whole.read_bytes()
+    messages = []
+    for i in range(150):
+        damaged = bytearray(raw)
+        for place in rng.integers(len(raw), size=rng.integers(1, 5)):
+            damaged[place] = rng.integers(256)
+        file = tmp_path / f"{i}{kind}"
+        file.write_bytes(damaged)
+        try:
+            if kind == ".pkl":
+                read_pickle(file)
+            else:
+                archives.unpack(file, tmp_path / "in" / str(i))
+        except FewShotError as error:
+            messages.append(str(error))
+    assert len(messages) > 10
+    assert all(message.isprintable() for message in messages)
+
+
+def test_an_image_that_is_a_program(tmp_path):
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 84 84\n%%EndComments\nshowpage\n")
+    with pytest.raises(FewShotError, match="is not a readable image"):
+        SourceImage("a.jpg", "c", "train", file).read()
+
+
+def test_names_can_not_write_to_the_terminal(tmp_path):
+    file = tar_of(tmp_path / "a.tar", member("../a\n\x1b[2Jfsl: all is well", size=3))
+    refuses("leads out of the folder", file, tmp_path)
+    (tmp_path / "a.tar").unlink()
+    (tmp_path / "\x1b[2J").mkdir()
+    with pytest.raises(FewShotError, match="in no form that is known") as caught:
+        prepare("mini", tmp_path / "\x1b[2J", tmp_path / "s")
+    assert str(caught.value).isprintable()
