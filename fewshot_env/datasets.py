@@ -1,75 +1,43 @@
-"""The image data sets: their layouts, splits and preparation.
-
-Each `read_*` function turns the folder in which people have a data set into SourceImages; `prepare`
-writes them into a store.
-"""
+"""The image data sets by name: what `fsl data prepare NAME` knows, and how it makes a store of one."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from importlib.resources import files
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fewshot_env.data import cub, folders, mini, omniglot
+from fewshot_env.data.download import Remote, download
+from fewshot_env.data.find import read_source
+from fewshot_env.data.source import Layout, Wish
+from fewshot_env.data.splits import split_list
+from fewshot_env.data.workspace import put_in_place, workspace
+from fewshot_env.data.write import Progress, write_store
 from fewshot_env.errors import FewShotError, suggest
-from fewshot_env.rng import SPLITS
-from fewshot_env.store import ImageStore, SourceImage, is_prepared, write_store
+from fewshot_env.registry import ENVS
+from fewshot_env.store import NAME, ImageStore, is_prepared
 
-SIZE = 84
-
-
-def read_mini(source: Path) -> list[SourceImage]:
-    """miniImageNet as `images/` and `{train,val,test}.csv` (filename,label), Ravi & Larochelle's layout."""
-    split_of = {wnid: split for split, wnids in _split_list("mini")["classes"].items() for wnid in wnids}
-    found: list[SourceImage] = []
-    for split in SPLITS:
-        table = source / f"{split}.csv"
-        for row in _rows(table):
-            file, wnid = row.get("filename"), row.get("label")
-            if not file or not wnid:
-                raise FewShotError(f"{table} must have the columns filename,label; found {sorted(map(str, row))}")
-            if split_of.get(wnid) != split:
-                raise FewShotError(
-                    f"{table} holds class {wnid}, which the Ravi & Larochelle split puts into "
-                    f"{split_of.get(wnid, 'no split')}; use the official CSV files"
-                )
-            found.append(SourceImage(source / "images" / file, wnid, split))
-    return found
-
-
-def read_cub(source: Path) -> list[SourceImage]:
-    """CUB-200-2011 as its own folder (images.txt, classes.txt, images/NNN.Name/), split by Chen et al. 2019.
-
-    Class number NNN - 1 = i goes to train where i is even, to val where i % 4 = 1, to test where i % 4 = 3.
-    """
-    source = source / "CUB_200_2011" if (source / "CUB_200_2011").is_dir() else source
-    found = []
-    for line in _text(source / "images.txt").splitlines():
-        _, _, file = line.partition(" ")
-        class_name, _, _ = file.partition("/")
-        number = class_name[:3]
-        if not number.isdigit():
-            raise FewShotError(f"{source / 'images.txt'}: expected lines '1 001.Name/file.jpg', found {line[:60]!r}")
-        split = "train" if (i := int(number) - 1) % 2 == 0 else ("val" if i % 4 == 1 else "test")
-        found.append(SourceImage(source / "images" / file, class_name, split))
-    return found
+USUAL = Wish()
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """An image data set that `fsl data prepare NAME` knows."""
+    """An image data set: its forms, published splits (name -> shipped list, the usual first), and addresses."""
 
     name: str
     title: str
-    layout: str
     terms: str
-    read: Callable[[Path], list[SourceImage]]
+    layouts: tuple[Layout, ...]
+    splits: Mapping[str, str] = field(default_factory=dict)
+    has_boxes: bool = False
+    remotes: tuple[Remote, ...] = ()
+
+    @property
+    def layout(self) -> str:
+        """The forms in words."""
+        return ", or ".join(layout.words for layout in self.layouts)
 
 
 DATASETS = {
@@ -78,26 +46,60 @@ DATASETS = {
         Dataset(
             "mini",
             "miniImageNet",
-            "a folder with images/ and train.csv, val.csv, test.csv (filename,label)",
             "ImageNet's terms: non-commercial research only",
-            read_mini,
+            mini.LAYOUTS,
+            splits={"ravi": "mini"},
         ),
         Dataset(
             "cub",
             "CUB-200-2011",
-            "the folder CUB_200_2011 with images.txt and images/NNN.Name/",
             "non-commercial research; the photographers keep their rights",
-            read_cub,
+            cub.LAYOUTS,
+            splits={
+                "chen": "cub",
+                "meta-dataset": "cub-meta-dataset",
+                "meta-dataset-no-imagenet": "cub-meta-dataset-no-imagenet",
+            },
+            has_boxes=True,
+            remotes=(
+                Remote(
+                    "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
+                    "sha256:0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+                ),
+            ),
+        ),
+        Dataset(
+            "omniglot",
+            "Omniglot",
+            "the MIT licence of its repository, brendenlake/omniglot",
+            omniglot.LAYOUTS,
+            splits={"meta-dataset": "omniglot"},
+            remotes=tuple(
+                Remote(
+                    f"https://raw.githubusercontent.com/brendenlake/omniglot/master/python/{part}.zip",
+                    f"md5:{checksum}",
+                )  # torchvision lists these; no SHA-256 is published
+                for part, checksum in zip(
+                    omniglot.PARTS,
+                    ("68d2efa1b9178cc56df9314c21c6e718", "6b91aef0f799c5bb55b94e3f2daec811"),
+                    strict=True,
+                )
+            ),
         ),
     )
 }
 
 
 def dataset(name: str) -> Dataset:
-    """The data set called `name`; raises FewShotError with the nearest name."""
-    if name not in DATASETS:
-        raise FewShotError(f"unknown data set {name!r}{suggest(name, DATASETS)}; known: {', '.join(DATASETS)}")
-    return DATASETS[name]
+    """The data set called `name`: a known one, or one's own; raises FewShotError where that can not be a name."""
+    if name in DATASETS:
+        return DATASETS[name]
+    taken = ENVS.get(name)
+    if taken is not None and not taken.sampler.startswith("fewshot_env.own:"):
+        raise FewShotError(f"{name!r} is an environment already ({taken.summary}); choose another name")
+    if not NAME.fullmatch(name):
+        raise FewShotError(f"{name!r} can not name a data set; use letters, digits, - and _, for example my-birds")
+    return Dataset(name, name, "your own images", folders.LAYOUTS)
 
 
 def open_store(name: str, folder: Path) -> ImageStore:
@@ -106,62 +108,62 @@ def open_store(name: str, folder: Path) -> ImageStore:
         kind = dataset(name)
         raise FewShotError(
             f"{kind.title} is not prepared in {folder / name}; get {kind.layout}, "
-            f"then run: fsl data prepare {name} --source PATH"
+            f"then run: fsl data prepare {name} --source PATH{' (or --download)' if kind.remotes else ''}"
         )
     return ImageStore.open(folder / name)
 
 
 def prepare(
     name: str,
-    source: Path,
+    source: Path | None,
     folder: Path,
-    progress: Callable[[Iterable[SourceImage]], Iterable[SourceImage]] = lambda items: items,
+    progress: Progress = lambda items: items,
+    wish: Wish = USUAL,
+    skip_broken: bool = False,
 ) -> ImageStore:
-    """Turn the data set in `source` into the store `folder/name`, 84x84 RGB.
+    """Turn the data set at `source` (folder or archive; None: download it) into the store `folder/name`, 84x84 RGB.
 
     A partial copy is taken as it is: listed images that are absent are counted in the index ("absent").
-    Gray-scale images become RGB. Raises FewShotError, with nothing left behind, for a wrong layout or a broken image.
+    Gray-scale images become RGB. Raises FewShotError, with nothing left behind and an older store unharmed, for a
+    wrong layout, a broken image (skip_broken leaves such out) or archive, and where `folder` can not be written.
     """
     kind = dataset(name)
-    if not source.is_dir():
-        raise FewShotError(f"{source} is not a folder; expected {kind.layout}")
-    try:
-        sources = kind.read(source)
-    except OSError as error:
-        raise FewShotError(f"{error.filename} can not be read; expected {kind.layout}") from error
-    present = [s for s in sources if s.file.exists()]
-    if not present:
-        raise FewShotError(f"{source} holds none of the {len(sources)} images that it lists; expected {kind.layout}")
-    official = _split_list(name)["official"]
-    facts = {"title": kind.title, "terms": kind.terms, "official": official, "resize": "Pillow bicubic, RGB"}
-    facts["absent"] = len(sources) - len(present)
-    return write_store(folder / name, present, decode, SIZE, facts, progress)
+    wish = _usable(kind, wish)
+    with workspace(folder, name) as work:
+        fetched = folder / f".{name}.download"
+        if source is None:
+            if not kind.remotes:
+                raise FewShotError(
+                    f"{kind.title} has no stable public address: get {kind.layout}, and give it with --source"
+                )
+            download(kind.remotes, fetched)
+        try:
+            sources = read_source(source or fetched, kind.layouts, work / "unpacked", wish, kind.layout)
+        except FewShotError as error:
+            raise FewShotError(f"{error}{'' if kind.splits else suggest(name, DATASETS)}") from error
+        present = [s for s in sources if not isinstance(s.pixels, Path) or s.pixels.exists()]
+        if not present:
+            raise FewShotError(
+                f"{source or fetched} holds none of the {len(sources)} images that it lists; expected {kind.layout}"
+            )
+        facts: dict[str, Any] = {"title": kind.title, "terms": kind.terms, "resize": "Pillow bicubic, RGB"}
+        facts |= {"absent": len(sources) - len(present), "cropped": wish.crop}
+        if kind.splits:
+            facts |= {"list": wish.split, "official": dict(split_list(str(wish.split)).official)}
+        write_store(work / "store", name, present, facts, progress, skip_broken)
+        ImageStore.open(work / "store")
+        put_in_place(work / "store", folder / name)
+        shutil.rmtree(fetched, ignore_errors=True)
+    return ImageStore.open(folder / name)
 
 
-def decode(file: Path) -> NDArray[np.uint8]:
-    """Read an image as RGB uint8 [84, 84, 3] (the whole frame, squashed, as in the published code)."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(file) as image:
-            rgb = image.convert("RGB")
-            return np.asarray(rgb if rgb.size == (SIZE, SIZE) else rgb.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise FewShotError(f"{file} is not a readable image ({error}); replace it or take it off the list") from error
-
-
-def _split_list(name: str) -> dict[str, Any]:
-    """The shipped split list of a data set."""
-    found: dict[str, Any] = json.loads((files("fewshot_env") / "splits" / f"{name}.json").read_text())
-    return found
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except UnicodeDecodeError as error:
-        raise FewShotError(f"{file} is not a text file; expected the data set's own") from error
-
-
-def _rows(table: Path) -> Iterable[dict[str, str]]:
-    return csv.DictReader(_text(table).splitlines())
+def _usable(kind: Dataset, wish: Wish) -> Wish:
+    """The wish with the usual split where none was named; raises FewShotError for what the data set does not have."""
+    if wish.crop and not kind.has_boxes:
+        raise FewShotError(f"{kind.title} has no bounding boxes; leave out --crop")
+    if not kind.splits:
+        return wish
+    split = wish.split or next(iter(kind.splits))
+    if split not in kind.splits:
+        raise FewShotError(f"--split is {split!r}, but {kind.title} has the splits {', '.join(kind.splits)}")
+    return Wish(kind.splits[split], wish.crop)

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 
 class FewShotError(ValueError):
-    """Bad input. The message is one line; the command line prints it and exits with code 2."""
+    """Bad input. The message is one line of printable characters, whatever names files and archives bring into it.
+
+    The command line prints it and exits with code 2.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join("".join(c if c.isprintable() else " " for c in message).split()))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

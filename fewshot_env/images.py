@@ -47,8 +47,9 @@ class ImageSampler:
         self.support_size = 0 if config.minibatch else config.n_way * config.n_shot
         self.query_size = config.minibatch or config.n_way * config.n_query
         tasks = config.model_dump_json(exclude={"data_dir"})
-        self.fingerprint = f"images-v0 {store.name} {store.index['sha256']} {tasks}"
+        self.fingerprint = f"images-v0 {store.name} {store.index['sha256']} {tasks}{store.own_split}"
         self._starts = np.array([c.start for c in self.classes], dtype=np.int64)
+        self._images = np.asarray(store.images)  # the same map, without the subclass's bookkeeping
         self._counts = np.array([c.count for c in self.classes], dtype=np.int64)
 
     def _check(self) -> None:
@@ -77,16 +78,13 @@ class ImageSampler:
         within = u[:, c.n_way : c.n_way + c.n_way * m].reshape(b * c.n_way, m)
         picks = draw_distinct(within, self._counts[chosen].ravel()).reshape(b, c.n_way, m)
         items = self._starts[chosen][..., None] + picks  # [B, N, m]
-        labels = np.broadcast_to(np.arange(c.n_way)[:, None], (b, c.n_way, m))
 
-        def part(values: NDArray[np.int64], where: slice, order: NDArray[np.int64]) -> NDArray[np.int64]:
-            return np.take_along_axis(values[:, :, where].reshape(b, -1), order, axis=1)
+        def split(of_class: NDArray[np.int64], shuffle: NDArray[np.float64]) -> Split:
+            order = shuffle.argsort(axis=1, kind="stable")  # item i of the task has label i // (items of a class)
+            shuffled = of_class.reshape(b, -1)[np.arange(b)[:, None], order]
+            return Split(self._read(shuffled), torch.from_numpy(order // of_class.shape[2]))
 
-        def split(where: slice, shuffle: NDArray[np.float64]) -> Split:
-            order = shuffle.argsort(axis=1, kind="stable")
-            return Split(self._read(part(items, where, order)), torch.from_numpy(part(labels, where, order)))
-
-        return Episode(split(slice(0, c.n_shot), u[:, -s - q : -q]), split(slice(c.n_shot, m), u[:, -q:]))
+        return Episode(split(items[:, :, : c.n_shot], u[:, -s - q : -q]), split(items[:, :, c.n_shot :], u[:, -q:]))
 
     def _minibatch(self, task_seeds: Sequence[int]) -> Episode:
         """Images drawn uniformly from the whole split, with replacement; labels are class numbers."""
@@ -99,7 +97,7 @@ class ImageSampler:
         return Episode(empty, Split(self._read(items), torch.from_numpy(labels)))
 
     def _read(self, items: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(self.store.images[items]).permute(0, 1, 4, 2, 3)
+        return torch.from_numpy(self._images[items]).permute(0, 1, 4, 2, 3)
 
 
 class StoredImages(ImageSampler):
@@ -122,3 +120,9 @@ class CUB(StoredImages):
     """CUB-200-2011, split by Chen et al. (2019): 100 / 50 / 50 classes of 41 to 60 images."""
 
     dataset = "cub"
+
+
+class Omniglot(StoredImages):
+    """Omniglot by alphabets, as Meta-Dataset splits it: 883 / 81 / 659 characters of 20 drawings."""
+
+    dataset = "omniglot"

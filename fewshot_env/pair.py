@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
@@ -18,15 +19,16 @@ class EnvPair:
     target: EnvEntry
 
     @classmethod
-    def parse(cls, text: str) -> EnvPair:
+    def parse(cls, text: str, folder: str | Path | None = None) -> EnvPair:
         """Read NAME, NAME->NAME, NAME→NAME or NAME:NAME; raises FewShotError for anything else.
 
+        folder: where prepared stores lie, whose names are known too (default: `store.data_dir()`).
         A NAME may be a Gymnasium id, also with the module that registers it: "my_pkg.envs:FewShot/Own-v0".
         """
         names = [name.strip() for name in re.split(r"->|→" if "/" in text else r"->|→|:", text)]
         if len(names) > 2 or not all(names):
             raise FewShotError(f"--env is {text!r}, but must be NAME or 'SOURCE->TARGET', for example 'mini->cub'")
-        return cls(find(names[0]), find(names[-1]))
+        return cls(find(names[0], folder), find(names[-1], folder))
 
     def __str__(self) -> str:
         return self.source.name if self.source == self.target else f"{self.source.name}->{self.target.name}"

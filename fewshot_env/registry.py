@@ -7,10 +7,12 @@ import warnings
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import gymnasium
 
 from fewshot_env.errors import FewShotError, suggest
+from fewshot_env.store import data_dir, prepared_names
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,20 @@ def register(entry: EnvEntry) -> None:
     ENVS[entry.name] = entry
 
 
-def find(name: str) -> EnvEntry:
+def register_prepared(folder: str | Path | None = None) -> None:
+    """Register the prepared stores of `folder` (default: `store.data_dir()`) that have no entry yet, by their names.
+
+    `my-birds` becomes the environment `my-birds`, Gymnasium id `FewShot/my-birds-v0`.
+    """
+    for name in prepared_names(data_dir(folder)):
+        if name not in ENVS:
+            register(EnvEntry(name, f"FewShot/{name}-v0", f"fewshot_env.own:{name}", "your own images, 84x84 RGB"))
+
+
+def find(name: str, folder: str | Path | None = None) -> EnvEntry:
     """The entry called `name`: a short name, a Gymnasium id, or "module:id" with the module that registers it.
 
+    Prepared stores of `folder` (default: `store.data_dir()`) are known by their names.
     Raises FewShotError with the nearest name for an unknown one.
     """
     module, colon, rest = name.partition(":")
@@ -53,6 +66,7 @@ def find(name: str) -> EnvEntry:
         except (ImportError, ValueError, TypeError) as error:
             raise FewShotError(f"the module of the environment {name!r} can not be imported: {error}") from error
         name = rest
+    register_prepared(folder)
     for entry in ENVS.values():
         if name in (entry.name, entry.id):
             return entry
@@ -60,7 +74,7 @@ def find(name: str) -> EnvEntry:
 
 
 def load_plugins() -> None:
-    """Register the entries of the entry-point group `fsl.envs`; a broken one warns and is skipped."""
+    """Register the entry points `fsl.envs` (a broken one warns and is skipped) and the prepared stores."""
     for point in entry_points(group="fsl.envs"):
         if point.name in ENVS:
             continue
@@ -68,6 +82,7 @@ def load_plugins() -> None:
             register(point.load())
         except Exception as error:  # whatever a plug-in does wrong must not break fsl
             warnings.warn(f"the environment plug-in {point.name!r} was skipped: {error}", stacklevel=2)
+    register_prepared()
 
 
 register(EnvEntry("sine", "FewShot/Sine-v0", "fewshot_env.sine:SineSampler", "sine regression: y = A sin(x + phase)"))
@@ -81,4 +96,12 @@ register(
 )
 register(
     EnvEntry("cub", "FewShot/CUB-v0", "fewshot_env.images:CUB", "CUB-200-2011 birds, 84x84 RGB, 100/50/50 classes")
+)
+register(
+    EnvEntry(
+        "omniglot",
+        "FewShot/Omniglot-v0",
+        "fewshot_env.images:Omniglot",
+        "Omniglot characters, 84x84 RGB, 883/81/659 classes",
+    )
 )

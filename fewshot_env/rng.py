@@ -54,9 +54,13 @@ def draw_distinct(u: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[n
 
     u [R, m] holds uniforms in [0, 1); row r draws from range(sizes[r]), sizes [R] >= m. Returns [R, m].
     """
-    rows = np.arange(u.shape[0])
-    pool = np.tile(np.arange(sizes.max(initial=0)), (u.shape[0], 1))
-    for j in range(u.shape[1]):
-        pick = j + (u[:, j] * (sizes - j)).astype(np.int64)
-        pool[rows, pick], pool[:, j] = pool[:, j].copy(), pool[rows, pick]
-    return pool[:, : u.shape[1]]
+    n_rows, m = u.shape
+    steps = np.arange(m)[:, None]
+    picks = steps + (u.T * (sizes - steps)).astype(np.int64)  # [m, R]
+    places = picks * n_rows + np.arange(n_rows)
+    pool = np.repeat(np.arange(sizes.max(initial=0)), n_rows)  # number p of row r stands at p R + r
+    drawn = np.empty_like(picks)
+    for j in range(m):  # place j is never looked at again, so nothing need be put there
+        drawn[j] = pool[places[j]]
+        pool[places[j]] = pool[j * n_rows : (j + 1) * n_rows]
+    return drawn.T

@@ -2,7 +2,7 @@
 
 `images.npy` [n, H, W, 3] holds the images class by class (channels last: the layout in which CPU
 convolutions are fastest, and a view makes it CHW). `index.json` names the classes, their splits and
-the SHA-256 of the array. A store is written aside and renamed, so that it is whole or absent.
+the SHA-256 of the array.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
 
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 FORMAT = {"format": "fewshot-store", "version": 1}
 
 
@@ -37,6 +36,11 @@ def data_dir(given: str | Path | None = None) -> Path:
 def is_prepared(folder: Path) -> bool:
     """Whether `folder` holds a store."""
     return (folder / "index.json").exists()
+
+
+def prepared_names(folder: Path) -> list[str]:
+    """The names of the stores below `folder`."""
+    return sorted(i.parent.name for i in folder.glob("*/index.json") if NAME.fullmatch(i.parent.name))
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class ImageStore:
             if {k: index[k] for k in FORMAT} != FORMAT:
                 raise ValueError("it is of another format")
             classes = tuple(ImageClass(**c) for c in index["classes"])
+            _disjoint(classes)
             held = sum(c.count for c in classes)
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != held:
                 raise ValueError(f"the index speaks of {held} images, the array is {images.dtype} {images.shape}")
@@ -79,6 +84,14 @@ class ImageStore:
     def of_split(self, split: str) -> list[ImageClass]:
         """The classes of one split."""
         return [c for c in self.classes if c.split == split]
+
+    @property
+    def own_split(self) -> str:
+        """What tells two splits of the same images apart: empty for official lists, else a hash of the classes."""
+        if "official" in self.index:
+            return ""
+        classes = [[c.name, c.split, c.count] for c in self.classes]
+        return " " + hashlib.sha256(json.dumps(classes).encode()).hexdigest()[:16]
 
     def holdings(self) -> str:
         """Classes and images of each split in one line, beside the official numbers where they differ."""
@@ -91,58 +104,23 @@ class ImageStore:
             if official and official != [len(held), images]:
                 part += f" (of {official[0]}, {official[1]})"
             parts.append(part)
-        absent = self.index.get("absent", 0)
-        return "; ".join(parts) + (f"; {absent} listed images absent" if absent else "")
+        if absent := self.index.get("absent", 0):
+            parts.append(f"{absent} listed images absent")
+        if skipped := len(self.index.get("skipped", ())):
+            parts.append(f"{skipped} broken images left out")
+        return "; ".join(parts)
 
 
-@dataclass(frozen=True)
-class SourceImage:
-    """One image to be stored: where its file lies, and its class and split."""
-
-    file: Path
-    class_name: str
-    split: str
-
-
-def write_store(
-    target: Path,
-    sources: Sequence[SourceImage],
-    decode: Callable[[Path], NDArray[np.uint8]],
-    size: int,
-    facts: dict[str, Any],
-    progress: Callable[[Iterable[SourceImage]], Iterable[SourceImage]],
-) -> ImageStore:
-    """Write `sources` as the store `target` (replacing an older one) and open it.
-
-    decode gives [size, size, 3]; facts go into the index as they are. Whatever goes wrong, `target` is
-    left as it was and nothing else is left behind.
-    """
-    order = sorted(sources, key=lambda s: (SPLITS.index(s.split), s.class_name, s.file.name))
-    aside = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}.partial"
-    try:
-        aside.mkdir(parents=True)
-        shape = (len(order), size, size, 3)
-        images = np.lib.format.open_memmap(aside / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-        classes: dict[tuple[str, str], ImageClass] = {}
-        for i, source in enumerate(progress(order)):
-            images[i] = decode(source.file)
-            key = (source.split, source.class_name)
-            known = classes.get(key, ImageClass(source.class_name, source.split, i, 0))
-            classes[key] = ImageClass(known.name, known.split, known.start, known.count + 1)
-        images.flush()
-        index = FORMAT | {"name": target.name, "sha256": checksum(images)} | facts
-        index["classes"] = [vars(c) for c in classes.values()]
-        index["files"] = [source.file.name for source in order]
-        del images
-        (aside / "index.json").write_text(json.dumps(index))
-        _replace(aside, target)
-    except OSError as error:
-        raise FewShotError(
-            f"the image store {target} can not be written ({error}); free space or choose another --data-dir"
-        ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return ImageStore.open(target)
+def _disjoint(classes: tuple[ImageClass, ...]) -> None:
+    """Raise ValueError unless every class has one split and the classes fill the store one after the other."""
+    end = 0
+    split_of: dict[str, str] = {}
+    for c in classes:
+        if c.name in split_of:
+            raise ValueError(f"class {c.name} stands in {split_of[c.name]} and in {c.split}")
+        if c.split not in SPLITS or c.start != end or c.count < 1:
+            raise ValueError(f"class {c.name} is out of order")
+        split_of[c.name], end = c.split, end + c.count
 
 
 def checksum(images: NDArray[np.uint8]) -> str:
@@ -151,12 +129,3 @@ def checksum(images: NDArray[np.uint8]) -> str:
     for start in range(0, len(images), 1000):
         digest.update(np.ascontiguousarray(images[start : start + 1000]).data)
     return digest.hexdigest()
-
-
-def _replace(aside: Path, target: Path) -> None:
-    """Put the finished folder `aside` in the place of `target`."""
-    old = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}.old"
-    if target.exists():
-        target.rename(old)
-    aside.rename(target)
-    shutil.rmtree(old, ignore_errors=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fewshot_env.errors import FewShotError
+from runners.data_cli import DataDir, data_app
 
 app = typer.Typer(
     name="fsl",
@@ -17,12 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Prepare image data sets and see what is there.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Prepared data sets; default $FSL_HOME/data or ~/.cache/fsl/data.")
-]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
@@ -153,38 +150,6 @@ def show(
         print(f"{spec.name}: {spec.summary}\n")
         print(describe(spec.load().Config, "agent.", spec.settings))
         print(paper_choices(spec))
-
-
-@data_app.command()
-def prepare(
-    name: Annotated[str, typer.Argument(help="mini or cub.")],
-    source: Annotated[Path, typer.Option(help="The folder of the data set in its original layout.")],
-    data_dir: DataDir = None,
-) -> None:
-    """Turn a data set in its original layout into a store of 84x84 images."""
-    from fewshot_env import datasets
-    from fewshot_env.store import data_dir as store_dir
-    from runners.progress import over
-
-    store = datasets.prepare(name, source, store_dir(data_dir), lambda items: over(items, "preparing", "images"))
-    print(f"{store.index['title']} is ready in {store.path}")
-    print(f"{store.holdings()}; sha256 {store.index['sha256'][:16]}")
-
-
-@data_app.command(name="list")
-def data_list(data_dir: DataDir = None) -> None:
-    """The prepared data sets and what they hold."""
-    from fewshot_env.datasets import DATASETS
-    from fewshot_env.store import ImageStore, is_prepared
-    from fewshot_env.store import data_dir as store_dir
-
-    folder = store_dir(data_dir)
-    print(f"in {folder}")
-    for name, dataset in DATASETS.items():
-        if is_prepared(folder / name):
-            print(f"  {name:<6} {ImageStore.open(folder / name).holdings()}")
-        else:
-            print(f"  {name:<6} not prepared; get {dataset.layout}, then: fsl data prepare {name} --source PATH")
 
 
 def main() -> None:

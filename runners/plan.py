@@ -139,7 +139,7 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     if unknown:
         raise FewShotError(f"unknown setting {unknown[0]!r}; it must begin with 'env.' or 'agent.', or have no dot")
     load_plugins()
-    pair = EnvPair.parse(settings["env"])
+    pair = EnvPair.parse(settings["env"], settings.get("env.data_dir"))
     agent_spec = agent_registry.find(settings["agent"])
     sampler = sampler_class(pair.source.sampler)
     env_config = validate(sampler.Config, section(settings, "env"), "env.", RESERVED)

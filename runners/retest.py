@@ -34,7 +34,7 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
         raise FewShotError(
             f"--env is {env!r}, but a test has one environment; name the one to test on, for example cub"
         )
-    own = EnvPair.parse(str(settings["env"]))
+    own = EnvPair.parse(str(settings["env"]), (settings | changes).get("env.data_dir"))
     settings |= changes | {"env": f"{own.source.name}->{env or own.target.name}"}
     plan = make_plan(settings)
     content = checkpoint.load(folder / "best.pt", plan.device)

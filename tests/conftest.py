@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fewshot_env.data.splits import split_list
 from fewshot_env.datasets import prepare
 from fewshot_env.store import ImageClass, ImageStore
 
@@ -48,14 +47,14 @@ def write_image(file: Path, seed: int, hue: float, mode: str = "RGB") -> None:
 
 def write_mini(folder: Path, n_images: int = 8) -> Path:
     """A small miniImageNet in the original layout: 8 / 6 / 6 official classes."""
-    classes = json.loads((files("fewshot_env") / "splits" / "mini.json").read_text())["classes"]
+    split_of = split_list("mini").split_of
     (folder / "images").mkdir(parents=True)
-    for split, n in (("train", 8), ("val", 6), ("test", 6)):
+    for part, (split, n) in enumerate((("train", 8), ("val", 6), ("test", 6))):
         rows = ["filename,label"]
-        for c, wnid in enumerate(classes[split][:n]):
+        for c, wnid in enumerate([w for w, s in split_of.items() if s == split][:n]):
             for i in range(n_images):
                 file = f"{wnid}{i:08d}.jpg"
-                write_image(folder / "images" / file, 1000 * c + i, c / n)
+                write_image(folder / "images" / file, 10_000 * part + 1000 * c + i, c / n)
                 rows.append(f"{file},{wnid}")
         (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
     return folder
@@ -63,9 +62,8 @@ def write_mini(folder: Path, n_images: int = 8) -> Path:
 
 def write_cub(folder: Path, n_classes: int = 24) -> Path:
     """A small CUB in the original layout: uneven classes, one gray-scale image; 12 / 6 / 6 classes."""
-    lines, number = [], 0
-    for c in range(1, n_classes + 1):
-        name = f"{c:03d}.Bird_{c}"
+    lines, boxes, number = [], [], 0
+    for c, name in enumerate(sorted(split_list("cub").split_of)[:n_classes], start=1):
         (folder / "images" / name).mkdir(parents=True)
         for i in range(7 + c % 3):
             number += 1
@@ -73,16 +71,34 @@ def write_cub(folder: Path, n_classes: int = 24) -> Path:
                 folder / "images" / name / f"b{i}.jpg", 77 * c + i, c / n_classes, "L" if number == 3 else "RGB"
             )
             lines.append(f"{number} {name}/b{i}.jpg")
+            boxes.append(f"{number} 10.0 5.0 20.0 {10.0 + i}")
     (folder / "images.txt").write_text("\n".join(lines) + "\n")
+    (folder / "bounding_boxes.txt").write_text("\n".join(boxes) + "\n")
+    return folder
+
+
+def write_omniglot(folder: Path, n_characters: int = 2) -> Path:
+    """A small Omniglot in the original layout, one-bit drawings: 4 alphabets of each split, 5 drawings a character."""
+    split_of = split_list("omniglot").split_of
+    for split in ("train", "val", "test"):
+        part = folder / ("images_evaluation" if split == "test" else "images_background")
+        for a, alphabet in enumerate([a for a, s in split_of.items() if s == split][:4]):
+            for c in range(1, n_characters + 1):
+                place = part / alphabet / f"character{c:02d}"
+                place.mkdir(parents=True)
+                for i in range(1, 6):
+                    strokes = np.random.default_rng([a, c, i]).random((105, 105)) < 0.9
+                    Image.fromarray(strokes).save(place / f"{a}{c:03d}_{i:02d}.png")
     return folder
 
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:
-    """Prepared stores of the small mini and cub."""
+    """Prepared stores of the small mini, cub and omniglot."""
     root = tmp_path_factory.mktemp("data")
     prepare("mini", write_mini(root / "mini-source"), root / "stores")
     prepare("cub", write_cub(root / "cub-source"), root / "stores")
+    prepare("omniglot", write_omniglot(root / "omniglot-source"), root / "stores")
     return root / "stores"
 
 

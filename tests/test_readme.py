@@ -1,4 +1,4 @@
-"""What the README shows is run, exactly as it stands."""
+"""What the README and the tutorial show is run, exactly as it stands."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text()
+TEXT = (ROOT / "README.md").read_text() + (ROOT / "docs" / "own-images.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    fsl ")]
 

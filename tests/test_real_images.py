@@ -3,19 +3,27 @@
 Conv4 has 8 filters here, so that the whole file takes minutes; docs/results/images.md has the full size.
 """
 
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 import agents
 from agents.stack import Stack
-from fewshot_env.datasets import decode
+from fewshot_env.data.check import check
+from fewshot_env.data.source import SourceImage, Wish
+from fewshot_env.datasets import prepare
 from fewshot_env.images import CUB, MiniImageNet
-from fewshot_env.rng import task_seeds
+from fewshot_env.rng import SPLITS, task_seeds
 from fewshot_env.store import ImageStore, checksum
 from fewshot_env.vector import FewShotVectorEnv
 from runners.evaluate import evaluate, frozen_seeds, summarise
 from runners.machine import tune
 from runners.train import outer_step
+from tests.fewshot_env.test_layouts import as_folders, packed, same
 from tests.runners.helpers import TINY, main, only_run, result_of, sets
 
 SMALL = {"filters": 8}
@@ -43,13 +51,62 @@ def test_the_stores_hold_what_the_folders_hold(real_data):
 
 
 def test_stored_pixels_are_the_original_ones(real_data):
-    import os
-    from pathlib import Path
-
     source = Path(os.environ["FSL_DATA"]) / "mini-imagenet" / "images"
     store = ImageStore.open(real_data / "mini")
     for i in range(0, len(store.images), 997):
-        assert (store.images[i] == decode(source / store.index["files"][i])).all()
+        file = store.index["files"][i]
+        assert (store.images[i] == SourceImage(file, "", "", source / file).read()).all()
+
+
+def test_the_real_duplicate_across_train_and_val_is_found(real_data):
+    """Of the eight identical pairs of miniImageNet, this partial copy holds one."""
+    store = ImageStore.open(real_data / "mini")
+    (pair,) = check(store).twins
+    assert sorted(store.index["files"][i] for i in pair) == ["n0353578000000484.jpg", "n0388860500000663.jpg"]
+    assert check(ImageStore.open(real_data / "cub")).twins == ()
+
+
+@pytest.mark.parametrize("form", ["folders", "a.zip", "a.tar.gz", "cache", "category_split"])
+def test_real_mini_in_every_form(form, real_data, tmp_path):
+    store = ImageStore.open(real_data / "mini")
+    source = Path(os.environ["FSL_DATA"]) / "mini-imagenet"
+    (tmp_path / "p").mkdir()
+    for split in SPLITS if form in ("cache", "category_split") else ():
+        held = store.of_split(split)
+        first, last = held[0].start, held[-1].start + held[-1].count
+        images, labels = np.array(store.images[first:last]), np.repeat(range(len(held)), [c.count for c in held])
+        if form == "cache":
+            data = {
+                "image_data": images,
+                "class_dict": {c.name: np.flatnonzero(labels == i) for i, c in enumerate(held)},
+            }
+            file = tmp_path / "p" / f"mini-imagenet-cache-{split}.pkl"
+        else:
+            data = {"data": images, "labels": labels.tolist(), "catname2label": {c.name: i for i, c in enumerate(held)}}
+            phase = "train_phase_train" if split == "train" else split
+            file = tmp_path / "p" / f"miniImageNet_category_split_{phase}.pickle"
+        file.write_bytes(pickle.dumps(data, 2))
+    given = tmp_path / "p"
+    if form == "folders":
+        given = as_folders(source, tmp_path / "folders")
+    elif "." in form:
+        given = packed(source, tmp_path / form, "mini-imagenet/")
+    again = prepare("mini", given, tmp_path / "s")
+    assert again.index["sha256"] == store.index["sha256"]
+    assert again.classes == store.classes
+
+
+def test_real_cub_as_its_archive_by_both_splits_and_cropped(real_data, tmp_path):
+    store = ImageStore.open(real_data / "cub")
+    source = Path(os.environ["FSL_DATA"]) / "CUB_200_2011"
+    same(store, prepare("cub", packed(source, tmp_path / "CUB_200_2011.tgz", "CUB_200_2011/"), tmp_path / "s"))
+    meta = prepare("cub", source, tmp_path / "s", wish=Wish("meta-dataset"))
+    fewer = prepare("cub", source, tmp_path / "s", wish=Wish("meta-dataset-no-imagenet"))
+    assert (len(meta.images), len(fewer.images)) == (2889, 2889 - 21)
+    assert [len(meta.of_split(s)) for s in SPLITS] == [len(fewer.of_split(s)) for s in SPLITS]
+    cropped = prepare("cub", source, tmp_path / "s", wish=Wish(crop=True))
+    assert cropped.index["files"] == store.index["files"]
+    assert cropped.index["sha256"] != store.index["sha256"]
 
 
 def test_the_cross_domain_command_runs_on_real_images(real_data, tmp_path, capsys):

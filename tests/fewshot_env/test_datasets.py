@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot_env.datasets import decode, prepare, read_cub
+from fewshot_env.data.source import SourceImage
+from fewshot_env.data.splits import split_list
+from fewshot_env.datasets import prepare
 from fewshot_env.errors import FewShotError
 from fewshot_env.store import ImageStore, checksum
 from tests.conftest import write_cub, write_mini
@@ -22,11 +24,20 @@ def cub_source(tmp_path):
     return write_cub(tmp_path / "cub", n_classes=4)
 
 
+def decode(file):
+    return SourceImage(file.name, "", "", file).read()
+
+
+def stores_in(folder):
+    """What a preparation leaves: everything but the empty lock files."""
+    return sorted(p.name for p in folder.glob("*") if p.suffix != ".lock")
+
+
 def refuses(match, name, source, folder):
     with pytest.raises(FewShotError, match=match) as caught:
         prepare(name, source, folder)
     assert "\n" not in str(caught.value)
-    assert not list(folder.glob("*")) + list(folder.glob(".*"))
+    assert stores_in(folder) == []
 
 
 def test_mini(mini_source, tmp_path):
@@ -50,26 +61,27 @@ def test_mini(mini_source, tmp_path):
 def test_cub_uneven_classes_and_gray_images(cub_source, tmp_path):
     store = prepare("cub", cub_source, tmp_path / "s")
     assert {c.name: (c.split, c.count) for c in store.classes} == {
-        "001.Bird_1": ("train", 8), "002.Bird_2": ("val", 9), "003.Bird_3": ("train", 7), "004.Bird_4": ("test", 8),
-    }  # fmt: skip
+        "001.Black_footed_Albatross": ("train", 8),
+        "002.Laysan_Albatross": ("val", 9),
+        "003.Sooty_Albatross": ("train", 7),
+        "004.Groove_billed_Ani": ("test", 8),
+    }
     gray = store.images[store.index["files"].index("b2.jpg")]
     assert (gray[..., 0] == gray[..., 1]).all()
 
 
-def test_chen_split_of_cub_gives_the_official_numbers(tmp_path):
-    lines = [f"{c} {c:03d}.X/a.jpg" for c in range(1, 201)]
-    (tmp_path / "images.txt").write_text("\n".join(lines))
-    found = read_cub(tmp_path)
-    assert [sum(s.split == n for s in found) for n in ("train", "val", "test")] == [100, 50, 50]
-    first = {s.class_name[:3]: s.split for s in found[:5]}
-    assert first == {"001": "train", "002": "val", "003": "train", "004": "test", "005": "train"}
+def test_the_shipped_list_of_chen_et_al_follows_their_rule():
+    split_of = split_list("cub").split_of
+    for i, name in enumerate(sorted(split_of)):
+        assert name.startswith(f"{i + 1:03d}.")
+        assert split_of[name] == ("train" if i % 2 == 0 else "val" if i % 4 == 1 else "test")
 
 
 def test_preparing_twice_gives_the_same_store_and_replaces_it(mini_source, tmp_path):
     one = prepare("mini", mini_source, tmp_path / "s")
     index = dict(one.index)
     assert prepare("mini", mini_source, tmp_path / "s").index == index
-    assert [p.name for p in (tmp_path / "s").iterdir()] == ["mini"]
+    assert stores_in(tmp_path / "s") == ["mini"]
 
 
 def test_decode_squashes_the_frame(tmp_path):
@@ -96,7 +108,7 @@ def test_an_older_store_survives_a_failure(mini_source, tmp_path):
     with pytest.raises(FewShotError, match="not a readable image"):
         prepare("mini", mini_source, tmp_path / "s")
     ImageStore.open(tmp_path / "s" / "mini")
-    assert [p.name for p in (tmp_path / "s").iterdir()] == ["mini"]
+    assert stores_in(tmp_path / "s") == ["mini"]
 
 
 def test_missing_images(mini_source, tmp_path):
@@ -110,10 +122,10 @@ def test_missing_images(mini_source, tmp_path):
 
 
 def test_wrong_layouts(mini_source, cub_source, tmp_path):
-    refuses("is not a folder", "mini", tmp_path / "nowhere", tmp_path / "s")
-    refuses("train.csv can not be read", "mini", cub_source, tmp_path / "s")
-    refuses("images.txt can not be read", "cub", mini_source, tmp_path / "s")
-    refuses("unknown data set 'mimi'.*did you mean 'mini'", "mimi", mini_source, tmp_path / "s")
+    refuses("nowhere is not there", "mini", tmp_path / "nowhere", tmp_path / "s")
+    refuses("in no form that is known; expected a folder with images/", "mini", cub_source, tmp_path / "s")
+    refuses("in no form that is known; expected the folder CUB_200_2011", "cub", mini_source, tmp_path / "s")
+    refuses("can not be split into train, val and test.*did you mean 'mini'", "mimi", mini_source, tmp_path / "s")
     (cub_source / "images.txt").write_text("1 Bird/x.jpg")
     refuses("expected lines", "cub", cub_source, tmp_path / "s")
     table = mini_source / "val.csv"

@@ -81,3 +81,16 @@ def test_fingerprint_tells_distributions_apart(small_store):
         ImageSampler(small_store, n_query=2, data_dir="/somewhere").fingerprint
         == ImageSampler(small_store, n_query=2).fingerprint
     )
+
+
+def test_frozen_episodes_stay_frozen(small_store):
+    """The very images and labels of two tasks and a minibatch: faster code must deal the same."""
+    task = ImageSampler(small_store, **SETTINGS).sample([1, 2**62])
+    assert identity(task.support)[1].tolist() == [[40, 22, 25, 56, 10, 12, 57, 48], [20, 10, 40, 26, 48, 7, 5, 14]]
+    assert task.support.y.tolist() == [[1, 0, 0, 3, 2, 2, 3, 1], [3, 2, 0, 3, 0, 1, 1, 2]]
+    assert identity(task.query)[1].tolist() == [
+        [15, 17, 42, 55, 58, 43, 11, 49, 21, 28, 53, 24],
+        [6, 25, 17, 41, 1, 44, 13, 29, 11, 24, 0, 46],
+    ]
+    batch = ImageSampler(small_store, minibatch=6).sample([7])
+    assert identity(batch.query)[1].tolist() == [[29, 27, 51, 19, 10, 27]]

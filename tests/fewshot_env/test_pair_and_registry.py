@@ -29,7 +29,7 @@ def test_no_pair(text):
 
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(
-        FewShotError, match=r"unknown environment 'minni' \(did you mean 'mini'\?\); known: sine, mini, cub"
+        FewShotError, match=r"unknown environment 'minni' \(did you mean 'mini'\?\); known: sine, mini, cub, omniglot"
     ):
         EnvPair.parse("minni->cub")
 

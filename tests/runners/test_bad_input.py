@@ -110,7 +110,7 @@ def test_a_broken_image_file(tmp_path, capsys):
     assert main(*words) == 2
     err = capsys.readouterr().err
     assert "is not a readable image" in err
-    assert not list((tmp_path / "stores").iterdir())
+    assert [p.name for p in (tmp_path / "stores").iterdir()] == [".mini.lock"]
 
 
 def test_unwritable_log_directory(tmp_path, capsys):

@@ -44,13 +44,13 @@ def test_prepare_and_list_data(tmp_path, capsys):
     write_cub(tmp_path / "c", n_classes=4)
     stores = tmp_path / "stores"
     main("data", "list", "--data-dir", stores)
-    assert capsys.readouterr().out.count("not prepared") == 2
+    assert capsys.readouterr().out.count("not prepared") == 3
     assert main("data", "prepare", "mini", "--source", tmp_path / "m", "--data-dir", stores) == 0
     assert "train 8 classes, 8 images (of 64, 38400)" in capsys.readouterr().out
     assert main("data", "prepare", "cub", "--source", tmp_path / "c", "--data-dir", stores) == 0
     main("data", "list", "--data-dir", stores)
     out = capsys.readouterr().out
-    assert "cub    train 2 classes, 15 images (of 100, 5885)" in out
+    assert "cub      train 2 classes, 15 images (of 100, 5885)" in out
 
 
 def test_help():

@@ -1,0 +1,126 @@
+"""The forms of miniImageNet: images/ with CSV files, class folders, and both kinds of pickles."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot_env.data.folders import SPLIT_FOLDERS, split_folders
+from fewshot_env.data.source import Layout, SourceImage, Wish, images_in, read_text
+from fewshot_env.data.splits import split_list
+from fewshot_env.data.unpickle import read_pickle
+from fewshot_env.errors import FewShotError
+from fewshot_env.rng import SPLITS
+
+
+def read_csv(root: Path, _: Wish) -> list[SourceImage]:
+    """`images/` and `{train,val,test}.csv` (filename,label): Ravi & Larochelle's layout."""
+    found: list[SourceImage] = []
+    for split in SPLITS:
+        table = root / f"{split}.csv"
+        for row in csv.DictReader(read_text(table).splitlines()):
+            file, wnid = row.get("filename"), row.get("label")
+            if not file or not wnid:
+                raise FewShotError(f"{table} must have the columns filename,label; found {sorted(map(str, row))}")
+            if Path(file).name != file:
+                raise FewShotError(f"{table} names the file {file!r}; expected bare file names in images/")
+            split_list("mini").confirm(wnid, split, str(table))
+            found.append(SourceImage(file, wnid, split, root / "images" / file))
+    return found
+
+
+def read_folders(root: Path, _: Wish) -> list[SourceImage]:
+    """`train/`, `val/`, `test/` with a folder of images for each class."""
+    found = []
+    for split, folder in split_folders(root):
+        split_list("mini").confirm(folder.name, split, str(folder.parent))
+        found += [SourceImage(file.name, folder.name, split, file) for file in images_in(folder)]
+    return found
+
+
+def read_cache(root: Path, _: Wish) -> list[SourceImage]:
+    """`mini-imagenet-cache-{train,val,test}.pkl`: {"image_data": [n, 84, 84, 3], "class_dict": {wnid: indices}}."""
+    found = []
+    for split in SPLITS:
+        file = _pickle(root, "mini-imagenet-cache-{}.pkl", split)
+        data = read_pickle(file)
+        images, classes = _images(data, "image_data", file), data.get("class_dict")
+        if not isinstance(classes, Mapping):
+            raise FewShotError(f"{file} holds no class_dict; expected the classes with the indices of their images")
+        for wnid, indices in classes.items():
+            found += _of_class(images, str(wnid), indices, split, file)
+    return found
+
+
+def read_category_split(root: Path, _: Wish) -> list[SourceImage]:
+    """`miniImageNet_category_split_*.pickle`: {"data": [n, 84, 84, 3], "labels": [n], "catname2label": {wnid: label}}.
+
+    Training images are those of `train_phase_train`, the official 600 of each class.
+    """
+    found = []
+    for split in SPLITS:
+        file = _pickle(root, "miniImageNet_category_split_{}.pickle", split)
+        data = read_pickle(file)
+        images, names, labels = _images(data, "data", file), data.get("catname2label"), data.get("labels")
+        if not isinstance(names, Mapping) or labels is None or len(labels) != len(images):
+            raise FewShotError(
+                f"{file} holds no labels for its {len(images)} images; expected labels and catname2label"
+            )
+        of_label = np.asarray(labels)
+        for wnid, label in names.items():
+            found += _of_class(images, str(wnid), np.flatnonzero(of_label == int(label)), split, file)
+        if len(found) != len({s.name for s in found}) or sum(s.split == split for s in found) != len(images):
+            raise FewShotError(f"{file}: catname2label does not name every label; expected one name for each")
+    return found
+
+
+def _pickle(root: Path, pattern: str, split: str) -> Path:
+    """The pickle of a split; its name varies among publishers."""
+    words = {"train": ("train_phase_train", "train"), "val": ("val", "validation"), "test": ("test",)}[split]
+    files = [root / pattern.format(word) for word in words]
+    for file in files:
+        if file.exists():
+            return file
+    raise FewShotError(
+        f"{root} holds no {' or '.join(f.name for f in files)}; expected the pickles of all three splits"
+    )
+
+
+def _images(data: Mapping[str, Any], key: str, file: Path) -> NDArray[np.uint8]:
+    images = data.get(key)
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise FewShotError(f"{file} holds no images under {key!r}; expected uint8 [n, 84, 84, 3]")
+    return images
+
+
+def _of_class(images: NDArray[np.uint8], wnid: str, indices: Any, split: str, file: Path) -> list[SourceImage]:
+    split_list("mini").confirm(wnid, split, str(file))
+    places = np.asarray(indices)
+    if places.size and (places.dtype.kind not in "iu" or places.min() < 0 or places.max() >= len(images)):
+        raise FewShotError(f"{file}: class {wnid} points outside the {len(images)} images of the file")
+    return [SourceImage(f"{wnid}-{i:05d}", wnid, split, images[i]) for i in places.tolist()]
+
+
+LAYOUTS = (
+    Layout(
+        "a folder with images/ and train.csv, val.csv, test.csv (filename,label)",
+        lambda root: (root / "train.csv").exists(),
+        read_csv,
+    ),
+    Layout(
+        "mini-imagenet-cache-{train,val,test}.pkl",
+        lambda root: (root / "mini-imagenet-cache-train.pkl").exists(),
+        read_cache,
+    ),
+    Layout(
+        "miniImageNet_category_split_*.pickle",
+        lambda root: any(root.glob("miniImageNet_category_split_*.pickle")),
+        read_category_split,
+    ),
+    Layout("folders train/, val/, test/ with a folder for each class", SPLIT_FOLDERS.fits, read_folders),
+)

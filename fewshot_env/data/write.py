@@ -1,0 +1,71 @@
+"""Write SourceImages as a store: the array image by image, then the index."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewshot_env.data.source import SIZE, SourceImage
+from fewshot_env.errors import FewShotError
+from fewshot_env.rng import SPLITS
+from fewshot_env.store import FORMAT, ImageClass
+
+Progress = Callable[[Iterable[SourceImage]], Iterable[SourceImage]]
+
+
+def write_store(
+    folder: Path,
+    name: str,
+    sources: Sequence[SourceImage],
+    facts: dict[str, Any],
+    progress: Progress,
+    skip_broken: bool,
+) -> None:
+    """Write `sources`, class by class, as a store into `folder`; facts go into the index as they are.
+
+    With skip_broken, images that can not be read are left out and named in the index ("skipped").
+    The array is written, not mapped: on a full disk a write fails with an error, a mapping kills the process.
+
+    Raises FewShotError for broken images, OSError where `folder` can not be written.
+    """
+    folder.mkdir()
+    order = sorted(sources, key=lambda s: (SPLITS.index(s.split), s.class_name, s.name))
+    digest = hashlib.sha256()
+    counts: dict[tuple[str, str], int] = {}
+    kept: list[str] = []
+    skipped: list[str] = []
+    with (folder / "images.npy").open("wb") as out:
+        _header(out, len(order))
+        for source in progress(order):
+            try:
+                pixels = np.ascontiguousarray(source.read())
+            except FewShotError:
+                if not skip_broken:
+                    raise
+                skipped.append(f"{source.class_name}/{source.name}")
+                continue
+            out.write(pixels.data)
+            digest.update(pixels.data)
+            key = (source.class_name, source.split)
+            counts[key] = counts.get(key, 0) + 1
+            kept.append(source.name)
+        out.seek(0)
+        _header(out, len(kept))
+    if not kept:
+        raise FewShotError(f"none of the {len(order)} images of {name} can be read")
+    ends = np.cumsum([0, *counts.values()]).tolist()
+    classes = [ImageClass(*key, start, count) for (key, count), start in zip(counts.items(), ends, strict=False)]
+    index = FORMAT | {"name": name, "sha256": digest.hexdigest()} | facts | {"skipped": skipped}
+    index |= {"classes": [vars(c) for c in classes], "files": kept}
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def _header(out: Any, n: int) -> None:
+    """The header of uint8 [n, 84, 84, 3]; numpy pads it, so that its length does not depend on n."""
+    layout = {"descr": "|u1", "fortran_order": False, "shape": (n, SIZE, SIZE, 3)}
+    np.lib.format.write_array_header_1_0(out, layout)
