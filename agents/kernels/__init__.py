@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCES = ("lanes.h", "block.cpp", "feedforward.cpp", "lstm.cpp")
+SOURCES = ("lanes.h", "block.cpp", "feedforward.cpp", "lstm.cpp", "mlp.cpp")
 FLAGS = ["-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 

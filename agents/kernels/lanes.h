@@ -11,7 +11,7 @@
 constexpr int BYTES = 64;
 
 template <class T> struct Vec {
-    typedef T type __attribute__((vector_size(BYTES), aligned(BYTES), may_alias));
+    typedef T type __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
     static constexpr int width = BYTES / sizeof(T);
 };
 
@@ -22,13 +22,13 @@ template <class T> constexpr int lanes() { return VECS * Vec<T>::width; }
 // Aligned scratch memory.
 template <class T> class Scratch {
   public:
-    explicit Scratch(long n) : bytes_(n * sizeof(T) + BYTES), at_(reinterpret_cast<T *>(
-        (reinterpret_cast<uintptr_t>(bytes_.data()) + BYTES - 1) / BYTES * BYTES)) {}
-    operator T *() { return at_; }
+    explicit Scratch(long n) : bytes_(n * sizeof(T) + BYTES) {}
+    operator T *() {
+        return reinterpret_cast<T *>((reinterpret_cast<uintptr_t>(bytes_.data()) + BYTES - 1) / BYTES * BYTES);
+    }
 
   private:
     std::vector<char> bytes_;
-    T *at_;
 };
 
 template <class T> inline typename Vec<T>::type &at(T *row, int v) {
