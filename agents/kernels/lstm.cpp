@@ -12,7 +12,7 @@ template <class T> struct Bits;
 template <> struct Bits<float> {
     typedef uint32_t integer;
     static constexpr float magic = 12582912.0f, high = 0.693145752f, low = 1.42860677e-06f, limit = 87.0f;
-    static constexpr int bias = 127, shift = 23, terms = 7;
+    static constexpr int bias = 127, shift = 23, terms = 6;
 };
 template <> struct Bits<double> {
     typedef uint64_t integer;
