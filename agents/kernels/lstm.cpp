@@ -27,7 +27,7 @@ template <class T> inline T exponential(T x) {
     x = x < -B::limit ? -B::limit : x > B::limit ? B::limit : x;
     T shifted = x * T(1.4426950408889634) + B::magic, k = shifted - B::magic;
     T r = (x - k * B::high) - k * B::low, p = 1;
-    for (int t = B::terms; t > 0; t--) p = 1 + p * r * (T(1) / T(t));
+    for (int t = B::terms; t > 0; t--) p = 1 + p * (r * (T(1) / T(t)));
     typename B::integer bits;
     std::memcpy(&bits, &shifted, sizeof bits);
     bits = (bits + B::bias) << B::shift;  // the low bits of x + magic are the integer k
