@@ -39,6 +39,7 @@ from torch import Tensor
 
 import agents
 from agents.gradient_based import GradientBased
+from agents.stack import Stack
 from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.rng import task_seeds
 from fewshot_env.sine import SineSampler
@@ -60,10 +61,12 @@ class Workload:
     n_shot: int
     steps: int
     images: bool
+    seeds: int = 1
+    """Runs of ours side by side; the others train one."""
 
-    def make_agent(self, dtype: torch.dtype = torch.float32) -> GradientBased:
+    def make_agent(self, dtype: torch.dtype = torch.float32, seed: int = 0) -> GradientBased:
         """Our agent, with the same first weights at every call."""
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         spec = MINI if self.images else SineSampler().spec
         return agents.make(self.agent, spec, n_shot=self.n_shot, **self.settings).to(dtype).train()
 
@@ -83,9 +86,10 @@ def images(tasks: int, per_class: int, generator: torch.Generator) -> Split:
     return Split(x, torch.arange(items).remainder(5).expand(tasks, -1).contiguous())
 
 
-def sine(title: str, agent: str, meta_batch: int, **settings: Any) -> Workload:
+def sine(title: str, agent: str, meta_batch: int, seeds: int = 1, **settings: Any) -> Workload:
     """5-shot sine with the MLP 1-40-40-1."""
-    return Workload(f"Sine 5-shot, {title}, meta-batch {meta_batch}", agent, settings, meta_batch, 5, 10, False)
+    title = f"Sine 5-shot, {title}, meta-batch {meta_batch}"
+    return Workload(title, agent, settings, meta_batch, 5, 10 if seeds == 1 else 2, False, seeds)
 
 
 def conv4(title: str, agent: str, n_shot: int, **settings: Any) -> Workload:
@@ -99,6 +103,8 @@ WORKLOADS = {
     "sine-maml-small": sine("MAML, T = 5", "maml", 4, inner_steps=5, **MAML),
     "sine-maml-t1": sine("MAML, T = 1", "maml", 25, inner_steps=1, **MAML),
     "sine-turtle": sine("TURTLE, T = 5", "turtle", 2, inner_steps=5),
+    "sine-turtle-30-seeds": sine("TURTLE, T = 5, 30 seeds of ours", "turtle", 2, seeds=30, inner_steps=5),
+    "sine-lstm-30-seeds": sine("LSTM, first order, T = 5, 30 seeds of ours", "lstm", 1, seeds=30, inner_steps=5),
     "sine-lstm": sine("LSTM, first order, T = 5", "lstm", 1, inner_steps=5),
     "conv4-maml": conv4("MAML, T = 5", "maml", 1, inner_steps=5, **MAML),
     "conv4-maml-5shot": conv4("MAML, T = 5", "maml", 5, inner_steps=5, **MAML),
@@ -142,6 +148,35 @@ class Ours:
         return torch.cat([p.grad.flatten() for p in self.agent.parameters() if p.grad is not None])
 
 
+class OursStacked:
+    """Many runs of ours side by side; the gradient is the first run's."""
+
+    def __init__(self, agents: list[GradientBased]) -> None:
+        self.stack = Stack(agents)
+        self.optimizer = self.stack.agent.optimizer
+
+    def step(self, episode: Episode) -> None:
+        """One outer step of every run on B tasks, the same for all."""
+        runs = len(self.stack.members)
+        x, y, query_x, query_y = (
+            t.repeat(runs, *[1] * (t.dim() - 1))
+            for t in (episode.support.x, episode.support.labels, episode.query.x, episode.query.labels)
+        )
+        agent = self.stack.agent
+        self.stack.meta_update(agent.predict(agent.adapt(Split(x, y)), query_x), query_y)
+
+    def gradient(self) -> Tensor:
+        """The first run's last meta-gradient as one vector."""
+        return torch.cat([p.grad[0].flatten() for p in self.stack.agent.parameters() if p.grad is not None])
+
+
+def make(name: str, workload: Workload, dtype: torch.dtype = torch.float32) -> Contender:
+    """A contender with the workload's first weights."""
+    if name == "ours" and workload.seeds > 1:
+        return OursStacked([workload.make_agent(dtype, seed) for seed in range(workload.seeds)])
+    return contenders(workload.agent)[name](workload.make_agent(dtype))
+
+
 def contenders(agent: str) -> dict[str, Callable[[GradientBased], Contender]]:
     """Who can do what `agent` does, by name; libraries that can not be imported too."""
     if not agent.endswith("maml"):
@@ -183,7 +218,7 @@ def differences(workload: Workload, names: list[str]) -> dict[str, float]:
     (episode,) = workload.episodes(1, 1 if workload.images else workload.meta_batch)
     gradients = {}
     for name in names:
-        contender = contenders(workload.agent)[name](workload.make_agent(torch.float64))
+        contender = make(name, workload, torch.float64)
         contender.step(tasks_for(name, episode, torch.float64))
         gradients[name] = contender.gradient()
     ours = gradients["ours"]
@@ -194,7 +229,7 @@ def differences(workload: Workload, names: list[str]) -> dict[str, float]:
 
 def rates(workload: Workload, names: list[str], rounds: int, steps: int) -> dict[str, list[float]]:
     """Tasks per second of CPU time in every round, after one round of warming up."""
-    made = {name: contenders(workload.agent)[name](workload.make_agent()) for name in names}
+    made = {name: make(name, workload) for name in names}
     episodes = workload.episodes(steps, workload.meta_batch)
     tasks = {name: [tasks_for(name, e) for e in episodes] for name in names}
     found: dict[str, list[float]] = {name: [] for name in names}
@@ -204,7 +239,8 @@ def rates(workload: Workload, names: list[str], rounds: int, steps: int) -> dict
             for episode in tasks[name]:
                 made[name].step(episode)
             if number:
-                found[name].append(steps * workload.meta_batch / (time.process_time() - start))
+                tasks_done = steps * workload.meta_batch * (workload.seeds if name == "ours" else 1)
+                found[name].append(tasks_done / (time.process_time() - start))
     return found
 
 

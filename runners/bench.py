@@ -192,13 +192,17 @@ def _memory(cuda: bool) -> float:
 
 def _limit(workload: str, device: str) -> float:
     """The fastest matrix product (for the MLP) or convolution (for Conv4) of this process, in GFLOP/s."""
-    if workload == "sine":
-        a = torch.randn(1024, 1024, device=device)
-        act, flop = lambda: a @ a, 2 * 1024**3
-    else:
-        h = torch.randn(75, 64, 41, 41, device=device).contiguous(memory_format=torch.channels_last)
-        kernel = torch.randn(64, 64, 3, 3, device=device)
-        act, flop = lambda: nn.functional.conv2d(h, kernel), 2 * 75 * 39 * 39 * 64 * 64 * 9
+    a = torch.randn(1024, 1024, device=device)
+    h = torch.randn(75, 64, 41, 41, device=device).contiguous(memory_format=torch.channels_last)
+    kernel = torch.randn(64, 64, 3, 3, device=device)
+
+    def act() -> None:
+        if workload == "sine":
+            torch.mm(a, a)
+        else:
+            nn.functional.conv2d(h, kernel)
+
+    flop = 2 * 1024**3 if workload == "sine" else 2 * 75 * 39 * 39 * 64 * 64 * 9
     best = float("inf")
     with torch.no_grad():
         for _ in range(10):
@@ -212,8 +216,8 @@ def _limit(workload: str, device: str) -> float:
 
 def _flop(step: Callable[[], None]) -> float:
     """Floating-point operations of a step; without our kernels, which torch can not count."""
-    without = mock.patch.object(kernels, "library", lambda: None)
-    with without, FlopCounterMode(display=False) as counter:  # type: ignore[no-untyped-call]
+    without = mock.patch.object(kernels, "library", return_value=None)
+    with without, FlopCounterMode(display=False) as counter:
         step()
     return float(counter.get_total_flops())
 
