@@ -62,7 +62,7 @@ class Agent(nn.Module, ABC):
         self.spec = spec
         self.config = config
         self.runs = 1
-        self.reduce: Callable[[list[Tensor]], None] = lambda tensors: None
+        self.reduce: Callable[[list[Tensor]], None] = _alone
         """Sums tensors over the processes that share a meta-batch, in place."""
         self._optimizer: torch.optim.Optimizer | None = None
         self._sums: Tensor | None = None
@@ -111,12 +111,12 @@ class Agent(nn.Module, ABC):
         grads = [p.grad for p in parameters if p.grad is not None]
         self.reduce([*grads, self._sums])
         (losses, scores, tasks), self._sums = self._sums, None
-        by_run = [g.view(self.runs, -1) for g in grads]
-        norms = torch.stack([torch.linalg.vector_norm(g, dim=1) for g in by_run]).square().sum(0).sqrt()
+        by_run = torch.stack([torch.linalg.vector_norm(g.reshape(self.runs, -1), dim=1) for g in grads])
+        norms = by_run.square().sum(0).sqrt()
         if self.config.outer_clip_norm is not None:
             factor = (self.config.outer_clip_norm / (norms + 1e-6)).clamp(max=1)
-            for g in by_run:
-                g.mul_(factor.unsqueeze(1))
+            for g in grads:
+                g.mul_(factor.view(-1, *[1] * (g.dim() - 1)) if self.runs > 1 else factor.squeeze(0))
         columns = zip((losses / tasks).tolist(), (scores / tasks).tolist(), norms.tolist(), strict=True)
         rows = [{"loss": loss, "score": score, "grad_norm": norm} for loss, score, norm in columns]
         sound = [math.isfinite(row["loss"] + row["grad_norm"]) for row in rows]
@@ -179,3 +179,7 @@ class Agent(nn.Module, ABC):
         self.load_state_dict(state["weights"])
         if self.learns and state["optimizer"] is not None:
             self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _alone(tensors: list[Tensor]) -> None:
+    """The sum over one process."""

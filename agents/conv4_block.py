@@ -103,7 +103,8 @@ class CompiledBlockMath(BlockMath):
 
     def forward(self, u: Tensor, scale: Tensor, shift: Tensor) -> Block:
         """Normalise, pool, ReLU."""
-        return replace(self.forward_in_parts([u], scale, shift), u=_dense(u))
+        u = _dense(u)
+        return replace(self.forward_in_parts([u], scale, shift), u=u)
 
     def forward_in_parts(self, parts: Iterable[Tensor], scale: Tensor, shift: Tensor) -> Block:
         """The same for u given as parts of the items, which are read twice; the block does not keep u."""
@@ -112,7 +113,7 @@ class CompiledBlockMath(BlockMath):
         for u in map(_dense, parts):
             if items == 0:
                 near = u[0, :, 0, 0].clone()  # about the mean, so that squares do not cancel
-            kernels.call("block_add_moments", u, near, moments, *_size(u))
+            kernels.call("block_add_moments", u, near, moments.data_ptr(), *_size(u))  # doubles, whatever u is
             items += len(u)
         m1, m2 = (moments / (items * u.shape[2] * u.shape[3])).unbind()
         mean, rstd = (m1 + near).to(u.dtype), torch.rsqrt((m2 - m1 * m1).clamp(min=0) + EPS).to(u.dtype)
@@ -171,9 +172,9 @@ class CompiledBlockMath(BlockMath):
         return du, rdu, rd_scale, rd_shift
 
 
-def block_math(u: Tensor, tasks: int) -> BlockMath:
-    """The fastest math for maps like u of so many tasks."""
-    return CompiledBlockMath() if tasks == 1 and kernels.available(u) else BlockMath()
+def block_math(tasks: int, *tensors: Tensor) -> BlockMath:
+    """The fastest math for so many tasks whose images and weights are `tensors`."""
+    return CompiledBlockMath() if tasks == 1 and kernels.available(*tensors) else BlockMath()
 
 
 def _dense(maps: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Conv4Pass:
         self.kernels = [w[f"block{i}.weight"].flatten(0, 1) for i in range(body.depth)]
         self.inputs: list[Tensor] = [body.to_groups(x)]
         self.blocks: list[Block] = []
-        self.math: BlockMath = block_math(x, self.tasks)
+        self.math: BlockMath = block_math(self.tasks, x, *w.values())
         self.lean = self.math if lean and isinstance(self.math, CompiledBlockMath) else None
         for i in range(body.depth):
             scale, shift = self._channels(w, i, "scale"), self._channels(w, i, "shift")
@@ -180,6 +180,8 @@ class _Features(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_features: Tensor) -> tuple[Tensor, None, None]:
         done, ctx.done = ctx.done, None  # free its maps as soon as they are used
+        if done is None:
+            raise RuntimeError("the query's features were already differentiated; predict again")
         return done.backward(d_features), None, None
 
 

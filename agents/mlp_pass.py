@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from agents import kernels
-from agents.nets import Shapes, unpack
+from agents.nets import Shapes, size_of, unpack
 
 
 class MLPPass:
@@ -86,6 +86,11 @@ class CompiledMLPPass(MLPPass):
         self.params, self.x = self.params.contiguous(), self.x.contiguous()
         sizes = _sizes(tuple(self.shapes.values()))
         tasks, items = self.x.shape[:2]
+        if self.params.shape != (tasks, size_of(self.shapes)) or self.x.shape[2] != sizes[0]:
+            shapes = f"{tuple(self.params.shape)} and {tuple(self.x.shape)}"
+            raise RuntimeError(
+                f"weights [B, P] and items [B, S, F] of shapes {shapes} do not fit an MLP of sizes {sizes}"
+            )
         self.layout = torch.tensor(sizes), len(sizes) - 1, tasks, items
         width = 64 // self.x.element_size()  # rows are padded to whole vectors
         self.hidden = self.x.new_empty(tasks, sum(items * -(-n // width) * width for n in sizes[1:-1]))
@@ -134,8 +139,7 @@ class _Outputs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, None, None]:
-        done, ctx.done = ctx.done, None
-        return done.backward(delta), None, None
+        return ctx.done.backward(delta), None, None
 
 
 def mlp_outputs(shapes: Shapes, params: Tensor, x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Stack: independent runs of one small agent, trained side by side as one agent.
 
 Where the base learner is small, a step costs mostly overhead; R runs in one program share it. Each run is what it
-would be alone: its weights, its tasks, its clipping, its moments in Adam.
+would be alone: its weights, its tasks, its clipping, its moments in Adam. One thing is shared: Adam's count of steps,
+so that after a skipped step (a loss that is not finite) a run's rates are corrected as if it had been taken.
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ class Stack:
         for member, state in zip(self.members, states, strict=True):
             member.load_state_dict(state["weights"])
         whole = copy.deepcopy(states[0]["optimizer"])
+        counts = [{k: float(v["step"]) for k, v in state["optimizer"]["state"].items()} for state in states]
+        if any(count != counts[0] for count in counts):
+            raise RuntimeError("the runs' optimizers have taken different numbers of steps; resume each alone")
         for k in whole["state"]:
             whole["state"][k] = _combined([state["optimizer"]["state"][k] for state in states], torch.cat)
         self.agent.optimizer.load_state_dict(whole)
@@ -86,8 +90,9 @@ class Stack:
 
 def can_stack(agent: Agent) -> bool:
     """Whether runs of this agent can be stacked: its class says so, and its base learner is small."""
-    small = isinstance(agent, NeuralAgent) and isinstance(agent.body, MLPBody)
-    return agent.stackable and small and all(len(p) == 1 for p in agent.parameters())
+    small = isinstance(agent, NeuralAgent) and type(agent.body) is MLPBody
+    axes = all(len(p) == 1 for p in agent.parameters()) and not any(b.numel() for b in agent.buffers())
+    return agent.stackable and small and axes
 
 
 def _combined(parts: list[dict[str, Any]], combine: Callable[[list[Tensor]], Tensor]) -> dict[str, Any]:

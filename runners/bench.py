@@ -13,12 +13,11 @@ import resource
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ from fewshot_env.sine import SineSampler
 from fewshot_env.store import ImageClass, ImageStore
 from fewshot_env.vector import FewShotVectorEnv
 from runners import team
-from runners.machine import tune
+from runners.machine import tune, usable_device
 from runners.settings import Settings, validate
 from runners.train import outer_step, parts_of
 
@@ -89,6 +88,7 @@ def check(cell: Cell) -> None:
     if cell.workload not in WORKLOADS:
         hint = suggest(cell.workload, WORKLOADS)
         raise FewShotError(f"unknown workload {cell.workload!r}{hint}; known: {', '.join(WORKLOADS)}")
+    usable_device(cell.device)
     agent = cell.make_agent(sampler_of(cell.workload, 0).spec)
     if not agent.learns:
         raise FewShotError(f"{cell.agent} is not meta-trained, so there is nothing to time; choose another agent")
@@ -105,6 +105,13 @@ def measure(cell: Cell) -> Row:
     with ExitStack() as stack:
         pools = [stack.enter_context(ProcessPoolExecutor(1, spawn)) for _ in range(cell.processes)]
         rows = [pool.submit(_measure, cell, rank, port) for rank, pool in enumerate(pools)]
+        ended, _ = wait(rows, return_when=FIRST_EXCEPTION)
+        failed = [row.exception() for row in ended if row.exception()]
+        if failed:
+            for pool in pools:
+                for process in list(pool._processes.values()):
+                    process.kill()
+            raise FewShotError(f"measuring {cell.agent} on {cell.workload} failed ({failed[0]})")
         return rows[0].result()
 
 
@@ -214,8 +221,7 @@ def _limit(workload: str, device: str) -> float:
 
 def _flop(step: Callable[[], None]) -> float:
     """Floating-point operations of a step; without our kernels, which torch can not count."""
-    without = mock.patch.object(kernels, "library", return_value=None)
-    with without, FlopCounterMode(display=False) as counter:
+    with kernels.off(), FlopCounterMode(display=False) as counter:
         step()
     return float(counter.get_total_flops())
 

@@ -31,7 +31,11 @@ def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes:
     folders: list[Path] = []
     if us.leads:
         folders = run_dir.create_group(log_dir, plans) if seeds > 1 else [run_dir.create(log_dir, first)]
-    _carry_out(plans, us.gather(folders)[0], us, processes)
+    try:
+        folders = us.gather(folders)[0]
+    except team.MemberLost:
+        raise FewShotError("the first process could not make the run's folder; its own message says why") from None
+    _carry_out(plans, folders, us, processes)
 
 
 def resume(folder: Path, processes: int) -> None:
@@ -41,6 +45,7 @@ def resume(folder: Path, processes: int) -> None:
     if not unfinished:
         raise FewShotError(f"{folder} is finished; its result is in result.json (fsl eval {folders[0]} tests it again)")
     plans = [make_plan(run_dir.read_settings(f)) for f in unfinished]
+    plans[0].make_agent()  # as at the beginning: an unusable device is found now
     us = team.join(plans[0].run.device)
     check_shares(plans[0], max(processes, us.size))
     _carry_out(plans, unfinished, us, processes)
@@ -64,9 +69,9 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         if us.leads:
             print(f"interrupted; continue with: {again}", file=sys.stderr)
         raise typer.Exit(stop.code) from None
-    except team.MemberLost:
+    except team.MemberLost as lost:
         if not launch.launched():  # else the process that launched us tells
-            print(f"fsl: another process of this run is gone; continue with: {again}", file=sys.stderr)
+            print(f"fsl: another process of this run is gone ({lost}); continue with: {again}", file=sys.stderr)
         raise typer.Exit(1) from None
     finally:
         us.leave()
@@ -78,11 +83,19 @@ def _side_by_side(plans: Sequence[Plan], folders: Sequence[Path]) -> list[list[i
     """The runs, by number, in portions that can be trained at once: of small agents, and equally far."""
     if len(plans) > 1 and not can_stack(plans[0].make_agent()):
         return [[i] for i in range(len(plans))]
-    by_progress: dict[int, list[int]] = {}
+    by_progress: dict[tuple[float, ...], list[int]] = {}
     for i, folder in enumerate(folders):
-        seen = load(folder / "last.pt")["tasks_seen"] if (folder / "last.pt").exists() else 0
-        by_progress.setdefault(seen, []).append(i)
+        by_progress.setdefault(_progress(folder / "last.pt"), []).append(i)
     return list(by_progress.values())
+
+
+def _progress(file: Path) -> tuple[float, ...]:
+    """Tasks seen, and the steps that Adam has taken (fewer where some were skipped)."""
+    if not file.exists():
+        return ()
+    content = load(file)
+    moments = (content["agent"]["optimizer"] or {"state": {}})["state"].values()
+    return (content["tasks_seen"], *[float(m["step"]) for m in moments])
 
 
 def _report(plan: Plan, results: Sequence[dict[str, Any]], where: Path) -> None:

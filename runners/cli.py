@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fewshot_env.errors import FewShotError
+from runners import launch
 from runners.data_cli import DataDir, data_app
 
 app = typer.Typer(
@@ -196,5 +197,6 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except (FewShotError, OSError) as error:
-        print(f"fsl: {error}", file=sys.stderr)
+        if not launch.quiet():
+            print(f"fsl: {error}", file=sys.stderr)
         sys.exit(2)

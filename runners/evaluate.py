@@ -56,7 +56,7 @@ def evaluate(
     found: list[Tensor] = []
     own = seeds[team.rank :: team.size]
     most = -(-len(seeds) // team.size)
-    own += own[:1] * (most - len(own))  # every process has equally many batches
+    own += seeds[:1] * (most - len(own))  # every process has equally many batches
     try:
         for batch in _padded(own, env.num_envs // runs):
             between(min(len(found) * len(batch) * team.size, len(seeds)))

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of a run that was asked to stop
 MARK = "FSL_LAUNCHED"
 PATIENCE = 30.0  # seconds in which the others of a team may save and leave
 
@@ -25,21 +25,30 @@ def launch(folder: Path, count: int) -> int:
         port = free.getsockname()[1]
     shared = {MARK: "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
     words = [sys.executable, "-m", "runners", "run", "--resume", str(folder)]
-    team = [
-        subprocess.Popen(words, env=os.environ | shared | {"RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(count)
-    ]
-    old = {s: signal.signal(s, lambda number, _: _pass_on(team, number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    team: list[subprocess.Popen[bytes]] = []
+    asked: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        _send(team, number)
+
+    old = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for rank in range(count):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            team.append(subprocess.Popen(words, env=os.environ | shared | own))
         codes = _wait(team)
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-        for process in team:
-            process.kill()
-    stopped = [code for code in codes.values() if code in STOPPED]
-    dead = [(rank, code) for rank, code in codes.items() if code not in (0, *STOPPED)]
+        _send(team, signal.SIGKILL)
+    if asked:
+        return 128 + asked[0]
+    if 2 in codes.values():  # bad input, of which the first process has told
+        return 2
+    dead = [(rank, code) for rank, code in codes.items() if code]
     if not dead:
-        return stopped[0] if stopped else 0
+        return 0
     rank, code = dead[0]
     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed with exit code {code}"
     print(f"fsl: process {rank} of {count} {how}; continue with: fsl run --resume {folder}", file=sys.stderr)
@@ -51,7 +60,12 @@ def launched() -> bool:
     return MARK in os.environ
 
 
-def _pass_on(team: list[subprocess.Popen[bytes]], number: int) -> None:
+def quiet() -> bool:
+    """Whether another process of a launched team says what this one would say."""
+    return launched() and os.environ.get("RANK") != "0"
+
+
+def _send(team: list[subprocess.Popen[bytes]], number: int) -> None:
     for process in team:
         if process.poll() is None:
             process.send_signal(number)
@@ -69,6 +83,6 @@ def _wait(team: list[subprocess.Popen[bytes]]) -> dict[int, int]:
                 if code != 0:
                     deadline = min(deadline, time.monotonic() + PATIENCE)
         if time.monotonic() > deadline:
-            _pass_on(team, signal.SIGKILL)
+            _send(team, signal.SIGKILL)
         time.sleep(0.05)
     return codes

@@ -1,4 +1,4 @@
-"""What makes this machine fast: memory that stays with the process, and the right number of threads."""
+"""What makes this machine fast: memory that stays with the process, the number of threads, the device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import ctypes
 import warnings
 
 import torch
+
+from fewshot_env.errors import FewShotError
 
 
 def tune(threads: int) -> None:
@@ -23,3 +25,16 @@ def tune(threads: int) -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: buffers below 1 GiB come from the heap,
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which is not trimmed
+
+
+def usable_device(name: str) -> torch.device:
+    """The device called `name` ("auto": CUDA where there is one); raises FewShotError where it can not be used."""
+    try:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("only cpu and cuda are supported")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0][:100]
+        raise FewShotError(f"device {name!r} can not be used ({reason}); use --device cpu") from error
+    return device

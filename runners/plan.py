@@ -24,6 +24,7 @@ from fewshot_env.pair import EnvPair
 from fewshot_env.registry import EnvEntry
 from fewshot_env.sampler import TaskConfig, sampler_class
 from fewshot_env.vector import FewShotVectorEnv
+from runners.machine import usable_device
 from runners.settings import Settings, section, validate
 
 RESERVED = ("split", "minibatch")  # what the runner itself sets on an environment
@@ -84,18 +85,7 @@ class Plan:
     @cached_property
     def device(self) -> torch.device:
         """Where to compute; raises FewShotError where that can not be."""
-        name = self.run.device
-        try:
-            device = (
-                torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
-            )
-            if device.type not in ("cpu", "cuda"):
-                raise RuntimeError("only cpu and cuda are supported")
-            torch.zeros(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0].split(". ")[0][:100]
-            raise FewShotError(f"device {name!r} can not be used ({reason}); use --device cpu") from error
-        return device
+        return usable_device(self.run.device)
 
     def make_env(self, split: str, batch: int) -> FewShotVectorEnv:
         """The environment of a split ("test" is the target's) with `batch` tasks at once."""

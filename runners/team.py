@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from fewshot_env.errors import FewShotError
+
 Value = TypeVar("Value")
 
 
@@ -43,6 +45,14 @@ class Team:
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def largest(self, value: int) -> int:
+        """The largest of all processes' values. Raises MemberLost."""
+        if self.size == 1:
+            return value
+        whole = torch.tensor(value)
+        _exchange(lambda: dist.all_reduce(whole, dist.ReduceOp.MAX))
+        return int(whole)
+
     def gather(self, value: Value) -> list[Value]:
         """Every process's value, in order of rank. Raises MemberLost."""
         if self.size == 1:
@@ -58,14 +68,27 @@ class Team:
 
 
 def join(device: str) -> Team:
-    """The team that torchrun's (or `--processes`') environment variables speak of; alone without them."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    """The team that torchrun's (or `--processes`') environment variables speak of; alone without them.
+
+    Raises FewShotError where the team can not be joined.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         return Team()
     cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    _exchange(lambda: dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo"))
+    try:
+        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if cuda and local >= gpus:
+            raise FewShotError(
+                f"process {local} has no GPU of its own ({gpus} found); use fewer processes, or --device cpu"
+            )
+        if cuda:
+            torch.cuda.set_device(local)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise FewShotError(
+            f"WORLD_SIZE is set, but the other processes can not be reached ({str(error).splitlines()[0]}); start with "
+            "torchrun or --processes, or unset WORLD_SIZE"
+        ) from error
     return Team(dist.get_rank(), dist.get_world_size())
 
 
@@ -73,4 +96,4 @@ def _exchange(act: Callable[[], object]) -> None:
     try:
         act()
     except (RuntimeError, ValueError) as error:  # torch.distributed raises these for a lost connection
-        raise MemberLost from error
+        raise MemberLost(str(error).splitlines()[0]) from error

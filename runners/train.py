@@ -121,12 +121,13 @@ class Run:
             loggers.board.text("config", _table(track.plan.settings))
         with _stop_signals(self.team) as stop:
             try:
-                self._train(stop)
+                try:
+                    self._train(stop)
+                except MemberLost:
+                    self._save_last()  # a step that was not shared by all has changed nothing
+                    raise
                 self._save_last()
                 results = self._test(stop)
-            except MemberLost:
-                self._save_last()  # a step that was not shared by all has changed nothing
-                raise
             finally:
                 for _, loggers in self._written():
                     loggers.close()
@@ -314,9 +315,9 @@ def _stop_signals(team: Team) -> Iterator[Callable[[], None]]:
         asked.append(number)
 
     def stop() -> None:
-        numbers = [n for n in team.gather(asked[0] if asked else 0) if n]
-        if numbers:
-            raise Interrupted(128 + numbers[0])
+        number = team.largest(asked[0] if asked else 0)
+        if number:
+            raise Interrupted(128 + number)
 
     old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

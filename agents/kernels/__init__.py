@@ -14,6 +14,8 @@ import platform
 import shutil
 import subprocess
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,22 +25,40 @@ from torch import Tensor
 SOURCES = ("lanes.h", "block.cpp", "feedforward.cpp", "lstm.cpp", "mlp.cpp")
 FLAGS = ["-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+_off: list[bool] = []
 NATIVE = {int: ctypes.c_long, float: ctypes.c_double}  # and tensors as pointers
 
 
 def available(*tensors: Tensor) -> bool:
-    """Whether kernels can work on these tensors: on the CPU, float32 or float64."""
-    return all(t.device.type == "cpu" and t.dtype in SUFFIX for t in tensors) and library() is not None
+    """Whether kernels can work on these tensors: on the CPU, all float32 or all float64."""
+    fit = all(t.device.type == "cpu" and t.dtype == tensors[0].dtype for t in tensors)
+    return fit and tensors[0].dtype in SUFFIX and not _off and library() is not None
 
 
 def call(name: str, *arguments: Tensor | int | float) -> None:
-    """Run a kernel for the type of its first argument; tensors must be dense in the order the kernel reads."""
+    """Run a kernel for the type of its first argument; tensors must be dense in the order the kernel reads.
+
+    Raises RuntimeError where a tensor of floats has another type.
+    """
     first = arguments[0]
     assert isinstance(first, Tensor)
+    for a in arguments:
+        if isinstance(a, Tensor) and a.is_floating_point() and a.dtype != first.dtype:
+            raise RuntimeError(f"expected tensors of one type, but found {first.dtype} and {a.dtype}")
     kernel = getattr(library(), f"{name}_{SUFFIX[first.dtype]}")
     if kernel.argtypes is None:
         kernel.argtypes = [NATIVE.get(type(a), ctypes.c_void_p) for a in arguments]
     kernel(*[a.data_ptr() if isinstance(a, Tensor) else a for a in arguments])
+
+
+@contextmanager
+def off() -> Iterator[None]:
+    """Do without kernels for a while."""
+    _off.append(True)
+    try:
+        yield
+    finally:
+        _off.pop()
 
 
 @functools.cache
@@ -48,7 +68,7 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_build()))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: there is no home folder
         warnings.warn(f"no compiled kernels, so training is slower ({error}); install a C++ compiler", stacklevel=2)
         return None
 

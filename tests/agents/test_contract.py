@@ -1,15 +1,18 @@
 """check_agent over every registered agent, on sine and on images; and that it catches what breaks it."""
 
+import pickle
+
 import pytest
 import torch
 
 import agents
-from agents.base import Agent
+from agents.base import Agent, AgentConfig
 from agents.chance import Chance
 from agents.check import check_agent
 from fewshot_env.episode import Episode
 from fewshot_env.images import ImageSampler
 from fewshot_env.sine import SineSampler
+from tests.agents.helpers import IMAGES, batch_of_tasks
 
 SETTINGS = {"n_way": 3, "n_shot": 2, "n_query": 3}
 
@@ -134,3 +137,26 @@ def test_a_broken_plugin_warns_and_is_skipped(monkeypatch):
         assert registry.AGENTS["mine"].where == "my:Agent"
     finally:
         registry.AGENTS.pop("mine", None)
+
+
+def test_gradients_in_any_memory_layout():
+    """A plug-in whose weights lie channels last in memory."""
+
+    class Own(Agent):
+        def __init__(self):
+            super().__init__(IMAGES, AgentConfig(outer_clip_norm=0.1))
+            self.conv = torch.nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
+
+        def adapt(self, support):
+            return None
+
+        def predict(self, adapted, query_x):
+            maps = query_x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            return self.conv(maps).mean((2, 3)).unflatten(0, query_x.shape[:2])
+
+    agent, task = Own(), batch_of_tasks(IMAGES)
+    row = agent.meta_update(agent.predict(None, task.query.x), task.query.y)
+    total = torch.cat([p.grad.flatten() for p in agent.parameters()]).norm()
+    assert total.item() == pytest.approx(0.1, rel=1e-4)
+    assert row["grad_norm"] > 0.1
+    pickle.dumps(agents.make("maml", IMAGES, filters=4, padding=1))

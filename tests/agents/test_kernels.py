@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from agents.conv4_objective import Conv4Pass, conv4_features
 from agents.coordinates import feedforward, feedforward_in_torch, feedforward_size
 from agents.meta_lstm import LSTMConfig, LSTMRule, LSTMState
 from agents.nets import Conv4Body, size_of, unpack
+from fewshot_env.episode import Split
+from tests.agents.helpers import IMAGES, SINE, batch_of_tasks, make_agent
 
 needs_kernels = pytest.mark.skipif(kernels.library() is None, reason="no compiled kernels on this machine")
 
@@ -22,9 +25,8 @@ def close(a, b, tolerance=1e-12):
     return bool((a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1e-300))
 
 
-def by_torch(monkeypatch, compute):
-    with monkeypatch.context() as m:
-        m.setattr(kernels, "library", lambda: None)
+def by_torch(compute):
+    with kernels.off():
         return compute()
 
 
@@ -73,7 +75,7 @@ def test_query_features_in_parts(float64):
 @needs_kernels
 @pytest.mark.parametrize("sizes", [(3, 20, 20, 1), (1, 1), (2, 7, 5, 1)])
 @pytest.mark.parametrize(("runs", "n"), [(1, 1), (2, 127), (3, 300)])
-def test_feedforward(runs, n, sizes, float64, monkeypatch):
+def test_feedforward(runs, n, sizes, float64):
     torch.manual_seed(0)
     inputs = torch.randn(sizes[0], runs, n).requires_grad_()
     weights = torch.randn(runs, feedforward_size(sizes)).requires_grad_()
@@ -88,7 +90,7 @@ def test_feedforward(runs, n, sizes, float64, monkeypatch):
 @needs_kernels
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "preprocessed"])
 @pytest.mark.parametrize(("runs", "tasks", "units"), [(1, 2, 20), (3, 2, 5)])
-def test_lstm(runs, tasks, units, raw, float64, monkeypatch):
+def test_lstm(runs, tasks, units, raw, float64):
     torch.manual_seed(0)
     rule = LSTMRule(LSTMConfig(hidden_units=units, raw_gradients=raw)).double()
     rule.weights = torch.nn.Parameter(torch.randn(runs, rule.weights.shape[1]))
@@ -103,7 +105,7 @@ def test_lstm(runs, tasks, units, raw, float64, monkeypatch):
         torch.manual_seed(1)
         return [*out, *torch.autograd.grad(out, inputs, [torch.randn_like(v) for v in out])]
 
-    for ours, theirs in zip(compute(), by_torch(monkeypatch, compute), strict=True):
+    for ours, theirs in zip(compute(), by_torch(compute), strict=True):
         assert close(ours.detach(), theirs.detach(), 1e-11)
 
 
@@ -145,9 +147,31 @@ def test_two_builds_at_once_and_a_compiler_that_fails(tmp_path):
         assert len(list((tmp_path / "kernels").iterdir())) == 1
 
 
-def test_float16_and_other_devices_do_without():
+def test_float16_other_devices_and_mixed_types_do_without():
     assert not kernels.available(torch.zeros(1, dtype=torch.float16))
     assert not kernels.available(torch.zeros(1, device="meta"))
+    assert not kernels.available(torch.zeros(1), torch.zeros(1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["kernels", "torch"])
+def test_what_does_not_fit_is_an_error(compiled):
+    """Never answers from memory that is not theirs."""
+    with nullcontext() if compiled else kernels.off():
+        agent, task = make_agent("maml", "mlp"), batch_of_tasks(SINE)
+        adapted = agent.adapt(task.support)
+        for query_x in (task.query.x.double(), torch.zeros(3, 4, 1), torch.zeros(2, 4, 2)):
+            with pytest.raises(RuntimeError):
+                agent.predict(adapted, query_x)
+        with pytest.raises(RuntimeError):
+            agent.adapt(Split(task.support.x.double(), task.support.y.double()))
+
+
+def test_a_second_backward_through_conv4_says_so():
+    agent, task = make_agent("maml", "conv"), batch_of_tasks(IMAGES)
+    loss = agent.predict(agent.adapt(task.support), task.query.x).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="already differentiated"):
+        loss.backward()
 
 
 def test_sizes_of_feedforward_networks():

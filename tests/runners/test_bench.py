@@ -45,6 +45,7 @@ def test_tasks_are_those_of_the_goal():
         (["--workload", "conv"], "unknown workload 'conv'"),
         (["--agent", "mamll"], "unknown agent 'mamll'"),
         (["--agent", "chance"], "chance is not meta-trained"),
+        (["--device", "banana"], "device 'banana' can not be used"),
         (["--set", "seed=3"], "fsl bench takes only agent.NAME=VALUE"),
         (["--agent", "turtle", "--processes", "3"], "3 processes are too many for 2 tasks per step"),
     ],

@@ -96,6 +96,13 @@ def test_one_two_and_four_processes_give_the_same_run(tmp_path):
         assert_close_runs(only_run(tmp_path / str(count)), only_run(tmp_path / "1"))
 
 
+def test_more_processes_than_tasks_to_evaluate(tmp_path):
+    few = sets("val_tasks=1", "test_tasks=2")
+    fsl("run", *SINE, *few, "--processes", 4, "--log-dir", tmp_path / "4")
+    main("run", *SINE, *few, "--log-dir", tmp_path / "1")
+    assert_close_runs(only_run(tmp_path / "4"), only_run(tmp_path / "1"))
+
+
 def test_torchrun_and_images(tmp_path, data_dir):
     """Three tasks over two processes, and running statistics of batch normalisation."""
     words = ["--env", "mini", "--agent", "maml", "--data-dir", data_dir, "--meta-batch", 3]
@@ -147,14 +154,44 @@ def test_a_dying_process_ends_the_run_with_a_usable_checkpoint(victim, tmp_path)
     assert result_of(run)["trained_tasks"] == content["tasks_seen"] + 8
 
 
-def test_ctrl_c_stops_all_processes_at_one_step(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_processes_at_one_step(number, tmp_path):
     process = start_long(tmp_path, 2)
     assert wait_for(lambda: list(tmp_path.glob("*/last.pt")))
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert f"interrupted; continue with: fsl run --resume {only_run(tmp_path)}" in errors
     assert "Traceback" not in errors
+
+
+def test_a_signal_while_the_processes_start(tmp_path):
+    process = start_long(tmp_path, 2)
+    assert wait_for(lambda: children(process.pid))
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "killed" not in errors
+
+
+def test_one_error_of_all_processes_is_told_once(tmp_path):
+    main("run", *SINE, "--log-dir", tmp_path)
+    run = only_run(tmp_path)
+    (run / "result.json").unlink()
+    (run / "last.pt").write_bytes(b"damaged")
+    done = fsl("run", "--resume", run, "--processes", 2, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "is damaged or not one of ours" in done.stderr
+
+
+def test_world_size_without_a_team(tmp_path):
+    words = [sys.executable, "-m", "runners", "run", *SINE, "--log-dir", str(tmp_path / "runs")]
+    env = os.environ | {"WORLD_SIZE": "2"}
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "WORLD_SIZE is set, but" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
