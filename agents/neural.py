@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from agents.base import Agent, AgentConfig
 from agents.conv4_objective import predict_once
-from agents.nets import Body, Net, make_body
+from agents.nets import Body, Net, conv4_size, make_body
 from fewshot_env.episode import Split, TaskSpec
 
 
@@ -39,6 +39,11 @@ class NeuralConfig(AgentConfig):
     bn_momentum: float = Field(
         0.1, gt=0, le=1, description="share of the newest batch in running statistics (published: 1)"
     )
+
+    @classmethod
+    def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
+        """The paper's Conv4 has no padding; images below 46x46, which it has none of, need it."""
+        return {"padding": 1} if len(spec.in_shape) == 3 and min(conv4_size(spec.in_shape, 0)) < 1 else {}
 
 
 @dataclass(frozen=True)
