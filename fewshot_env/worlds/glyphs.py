@@ -24,14 +24,12 @@ def draw(class_key: int, image_keys: Keys, size: int) -> Pixels:
     x = x * dice.between(0.8, 1.1, 1, 1) + dice.between(-0.25, 0.25, 1, 1) * y  # narrow or wide, slanted
     x, y = turned(x, y, dice.between(-0.25, 0.25, 1, 1))
     scale = dice.between(0.75, 1.1, 1, 1)
-    strokes = np.stack(
-        [x * scale + dice.between(-0.15, 0.15, 1, 1), y * scale + dice.between(-0.15, 0.15, 1, 1)], -1
-    )
+    strokes = np.stack([x * scale + dice.between(-0.15, 0.15, 1, 1), y * scale + dice.between(-0.15, 0.15, 1, 1)], -1)
     pen = dice.between(0.1, 0.2)
 
-    hue, dark = dice.between(0, 1, 2), dice.between(0, 1) < 0.5
+    hue, light_ground = dice.between(0, 1, 2), dice.between(0, 1) < 0.5
     faint, strong = dice.between(0.05, 0.3), dice.between(0.75, 1.0)
-    shades = np.where(dark, [strong, faint], [faint, strong])
+    shades = np.where(light_ground, [strong, faint], [faint, strong])
     ground = colour(hue[:, 0], dice.between(0, 0.7), shades[0])
     ink = colour(hue[:, 1], dice.between(0, 0.7), shades[1])
 

@@ -20,7 +20,7 @@ def draw(class_key: int, image_keys: Keys, size: int) -> Pixels:
     """Images uint8 [n, size, size, 3] of a class."""
     of_class, dice = Dice([class_key]), Dice(image_keys)
     pattern = PATTERNS[of_class.number(0, len(PATTERNS))]
-    direction, fineness, measure = (float(of_class.between(*r)[0]) for r in ((0, math.pi), (1.6, 3.6), (0.0, 1.0)))
+    direction, fineness, measure = (float(of_class.between(*r)[0]) for r in ((0, math.pi), (1.4, 3.0), (0.0, 1.0)))
     hues, saturation, value = of_class.between(0, 1, 2)[0], of_class.between(0.3, 0.9, 2)[0], [0.35, 0.9]
 
     x, y = turned(*plane(size), direction + dice.between(-0.2, 0.2, 1, 1))
@@ -29,12 +29,10 @@ def draw(class_key: int, image_keys: Keys, size: int) -> Pixels:
     cover = pattern(x, y, measure, dice)
 
     def shade(i: int) -> Array:
-        hue = hues[i] + dice.between(-0.06, 0.06)
-        return colour(
-            hue, (saturation[i] + dice.between(-0.15, 0.15)).clip(0, 1), value[i] * dice.between(0.7, 1.1)
-        )
+        hue = hues[i] + dice.between(-0.08, 0.08)
+        return colour(hue, (saturation[i] + dice.between(-0.15, 0.15)).clip(0, 1), value[i] * dice.between(0.7, 1.1))
 
-    return photographed(painted(shade(0), shade(1), cover * dice.between(0.7, 1.0, 1, 1)), dice, 0.2)
+    return photographed(painted(shade(0), shade(1), cover * dice.between(0.7, 1.0, 1, 1)), dice, 0.15)
 
 
 def stripes(x: Array, y: Array, measure: float, dice: Dice) -> Array:
