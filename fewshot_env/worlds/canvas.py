@@ -52,7 +52,8 @@ def turned(x: Array, y: Array, angle: Array) -> tuple[Array, Array]:
 def colour(hue: Array, saturation: Array, value: Array) -> Array:
     """RGB [n, 3] of hue (in turns, any real number), saturation and value in [0, 1], [n] each."""
     distance = np.abs((hue[:, None] + np.array([0, 2 / 3, 1 / 3])) % 1 * 6 - 3) - 1
-    return value[:, None] * (1 - saturation[:, None] * (1 - distance.clip(0, 1)))
+    rgb: Array = value[:, None] * (1 - saturation[:, None] * (1 - distance.clip(0, 1)))
+    return rgb
 
 
 def painted(ground: Array, paint: Array, cover: Array) -> Array:
@@ -63,7 +64,7 @@ def painted(ground: Array, paint: Array, cover: Array) -> Array:
 
 def photographed(pictures: Array, dice: Dice, noise: float) -> Pixels:
     """Pictures [n, H, W, 3] in uneven light and with noise of up to that amplitude, as uint8."""
-    n, size = pictures.shape[:2]
+    size = pictures.shape[1]
     x, y = plane(size)
     along, _ = turned(x, y, dice.between(0, 2 * math.pi, 1, 1))
     light = dice.between(0.85, 1.1, 1, 1) + dice.between(0, 0.25, 1, 1) * along

@@ -1,8 +1,8 @@
 """Glyphs: letters of scripts that nobody writes, in any ink on any ground.
 
-A class is a skeleton of two to four straight or bent strokes between the nodes of a 3x3 grid. Its images differ in hand
-(the strokes' ends wander), place, size, slant, turn, pen, ink, ground, scribbles beside it, light and noise. Colour tells
-nothing of the class.
+A class is a skeleton of two to four straight or bent strokes between the nodes of a 3x3 grid. Its images differ in
+hand (the strokes' ends wander), place, size, slant, turn, pen, ink, ground, scribbles beside it, light and noise.
+Colour tells nothing of the class.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PIECES = 5  # straight pieces of a stroke
 
 def draw(class_key: int, image_keys: Keys, size: int) -> Pixels:
     """Images uint8 [n, size, size, 3] of a class."""
-    dice, n = Dice(image_keys), len(image_keys)
+    dice = Dice(image_keys)
     bones = skeleton(class_key)
     strokes = bones + dice.between(-0.07, 0.07, *bones.shape)  # [n, K, 3, 2]
     x, y = strokes[..., 0], strokes[..., 1]
@@ -51,7 +51,7 @@ def skeleton(class_key: int) -> Array:
         at = to if dice.number(0, 2) else dice.number(0, 9)  # goes on, or lifts the pen
     bones = np.array(strokes)
     low, high = bones.min((0, 1)), bones.max((0, 1))
-    return (bones - (low + high) / 2) * 1.3 / (high - low).max()
+    return np.asarray((bones - (low + high) / 2) * 1.3 / (high - low).max())
 
 
 def bent(strokes: Array) -> Array:

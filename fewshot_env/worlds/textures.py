@@ -1,7 +1,7 @@
 """Textures: coloured patterns without any outline.
 
-A class is a pattern (stripes, checks, dots, rings, waves, bricks or noise), its direction, its fineness, a second measure
-and two colours. Its images differ in place, turn, zoom, shade of both colours, contrast, light and noise.
+A class is a pattern (stripes, checks, dots, rings, waves, bricks or noise) with its direction, its fineness and a
+second measure, and two colours. Its images differ in place, turn, zoom, shades, contrast, light and noise.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ def draw(class_key: int, image_keys: Keys, size: int) -> Pixels:
     """Images uint8 [n, size, size, 3] of a class."""
     of_class, dice = Dice([class_key]), Dice(image_keys)
     pattern = PATTERNS[of_class.number(0, len(PATTERNS))]
-    direction, fineness, measure = (float(of_class.between(*r)[0]) for r in ((0, math.pi), (1.4, 3.0), (0.0, 1.0)))
-    hues, saturation, value = of_class.between(0, 1, 2)[0], of_class.between(0.3, 0.9, 2)[0], [0.35, 0.9]
+    direction, fineness, measure = (float(of_class.between(*r)[0]) for r in ((0, math.pi), (1.4, 3.0), (0, 1)))
+    hue, saturation = of_class.between(0, 1, 2)[0], of_class.between(0.3, 0.9, 2)[0]
 
     x, y = turned(*plane(size), direction + dice.between(-0.2, 0.2, 1, 1))
     zoom = fineness * dice.between(0.8, 1.25, 1, 1)
     x, y = x * zoom + dice.between(0, 50, 1, 1), y * zoom + dice.between(0, 50, 1, 1)
     cover = pattern(x, y, measure, dice)
 
-    def shade(i: int) -> Array:
-        hue = hues[i] + dice.between(-0.08, 0.08)
-        return colour(hue, (saturation[i] + dice.between(-0.15, 0.15)).clip(0, 1), value[i] * dice.between(0.7, 1.1))
+    def shade(i: int, value: float) -> Array:
+        near = hue[i] + dice.between(-0.08, 0.08)
+        return colour(near, (saturation[i] + dice.between(-0.15, 0.15)).clip(0, 1), value * dice.between(0.7, 1.1))
 
-    return photographed(painted(shade(0), shade(1), cover * dice.between(0.7, 1.0, 1, 1)), dice, 0.15)
+    picture = painted(shade(0, 0.35), shade(1, 0.9), cover * dice.between(0.7, 1.0, 1, 1))
+    return photographed(picture, dice, 0.15)
 
 
 def stripes(x: Array, y: Array, measure: float, dice: Dice) -> Array:
