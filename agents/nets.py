@@ -133,7 +133,8 @@ class Conv4Body:
             self.shapes |= {f"block{i}.weight": (filters, channels if i == 0 else filters, 3, 3)}
             self.shapes |= {f"block{i}.{name}": (filters,) for name in ("bias", "scale", "shift")}
         if min(size) < 1:
-            raise FewShotError(f"images of {in_shape[1]}x{in_shape[2]} are too small for Conv4; set agent.padding=1")
+            mend = "it needs 16x16" if padding else "set agent.padding=1"
+            raise FewShotError(f"images of {in_shape[1]}x{in_shape[2]} are too small for Conv4; {mend}")
         self.n_features = filters * math.prod(size)
 
     def init(self, name: str, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
