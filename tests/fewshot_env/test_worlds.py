@@ -96,7 +96,7 @@ def test_colour_tells_nothing_of_a_glyph_and_something_of_a_texture():
 
 
 def test_strokes_are_where_they_should_be():
-    """A straight pen stroke from (-0.5, 0) to (0.5, 0), 0.25 wide, covers a quarter of 2 x 2 / 4, and its round ends."""
+    """A stroke from (-0.5, 0) to (0.5, 0), 0.25 wide, covers 1 x 0.25 and two half discs."""
     piece = np.array([[[[-0.5, 0.0], [0.5, 0.0]]]])
     cover = glyphs.covered(piece, np.array([0.25]), 64)[0]
     assert cover.sum() * (2 / 64) ** 2 == pytest.approx(0.25 + np.pi * 0.125**2, rel=0.02)
