@@ -23,7 +23,11 @@ class NeuralConfig(AgentConfig):
     )
     filters: int = Field(64, ge=1, description="filters per convolution of Conv4 (image inputs)")
     padding: int = Field(
-        0, ge=0, le=1, description="padding of Conv4's convolutions: 0 published (576 features), 1 Snell/Chen (1600)"
+        0,
+        ge=0,
+        le=1,
+        description="padding of Conv4's convolutions: 0 published (576 features), 1 Snell/Chen (1600); "
+        "images below 46x46 get 1",
     )
     bn: Literal["transductive", "support", "running"] = Field(
         "transductive",
