@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from agents.conv4_block import Block, BlockMath, CompiledBlockMath, block_math
-from agents.nets import Conv4Body, Net, unpack
+from agents.nets import Conv4Body, unpack
 from agents.objective import Objective, output_curvature, output_delta
 
 Weights = dict[str, Tensor]
@@ -187,16 +187,6 @@ def conv4_features(body: Conv4Body, params: Tensor, x: Tensor) -> Tensor:
     """Features [b, S, F] of x under weights [b, P_body] and batch statistics of x; differentiable once, in params."""
     features: Tensor = _Features.apply(params, body, x)
     return features
-
-
-def predict_once(net: Net, params: Tensor, x: Tensor) -> Tensor:
-    """Predictions [B, S, N] under batch statistics of x, as `net` gives them; differentiable once, in params."""
-    if not isinstance(net.body, Conv4Body):
-        plain: Tensor = net(params, x)
-        return plain
-    body = params[:, : net.n_body]
-    features = torch.cat([conv4_features(net.body, body[t], x[t]) for t in net.chunks(params)])
-    return net.head(params[:, net.n_body :], features)
 
 
 def _flat(parts: list[Tensor], tasks: int) -> Tensor:

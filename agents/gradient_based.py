@@ -57,7 +57,7 @@ class GradientBased(NeuralAgent):
         """Fast weights after T updates from the prior (line 6 to 9); the prior itself where S = 0."""
         config, tasks = self.config, support.x.shape[0]
         with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
-            params = self.prior.repeat_interleave(tasks // self.runs, 0)
+            params = self.prior.unsqueeze(1).expand(-1, tasks // self.runs, -1).reshape(tasks, -1)
             clip = config.clip if config.inner_steps > 1 else None
             if clip is not None and params.requires_grad:
                 params.register_hook(lambda g: g.clamp(-clip, clip))

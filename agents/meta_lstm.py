@@ -99,8 +99,8 @@ class LSTMRule(nn.Module):
         """What the first layer reads [d, B, P]: the gradient, or loss and gradient preprocessed."""
         if self.config.raw_gradients:
             return grads.unsqueeze(0)
-        losses = preprocess(loss.unsqueeze(1)).expand(2, *grads.shape)
-        return torch.cat([losses, preprocess(grads)])
+        both = torch.stack([loss.unsqueeze(1).expand_as(grads), grads])
+        return preprocess(both).transpose(0, 1).flatten(0, 1)  # size and sign of the loss, then of the gradient
 
     def _step(
         self, params: Tensor, grads: Tensor, loss: Tensor, hidden: Tensor, cell: Tensor, forget: Tensor, rate: Tensor
@@ -128,10 +128,10 @@ def _gate(weight: Tensor, hidden: Tensor, params: Tensor, previous: Tensor) -> T
 
 def preprocess(x: Tensor) -> Tensor:
     """Andrychowicz et al. (2016), Appendix A: (log|x| / p, sign x), or (-1, e^p x) where |x| < e^-p; [2, ...]."""
-    large = x.abs() >= torch.e**-P
-    size = torch.where(large, (x.abs() + 1e-8).log() / P, -torch.ones_like(x))
-    sign = torch.where(large, x.sign(), torch.e**P * x)
-    return torch.stack([size, sign])
+    magnitude = x.abs()
+    large = magnitude >= torch.e**-P
+    size = torch.where(large, (magnitude + 1e-8).log() / P, -1.0)
+    return torch.stack([size, torch.where(large, x.sign(), torch.e**P * x)])
 
 
 class MetaLSTM(GradientBased):

@@ -10,8 +10,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from agents.base import Agent, AgentConfig
-from agents.conv4_objective import predict_once
 from agents.nets import Body, Net, conv4_size, make_body
+from agents.objectives import predict_once
 from fewshot_env.episode import Split, TaskSpec
 
 

@@ -1,8 +1,7 @@
 """The inner objective of B tasks: support loss, its gradient, and Hessian-vector products.
 
-`Objective` works for any net, through torch.func, task by task where that is faster. `MLPObjective`
-writes both derivatives out for the MLP, which is several times faster than building graphs of tiny
-matrices; agents.conv4_objective does so for Conv4. None keeps a graph.
+`Objective` works for any net, through torch.func, task by task where that is faster. `MLPObjective` and
+agents.conv4_objective have both derivatives written out. None keeps a graph.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.nets import Net, unpack
+from agents.mlp_pass import mlp_pass
+from agents.nets import Net
 from fewshot_env.episode import Split, TaskSpec
 
 
@@ -54,7 +54,7 @@ class Objective:
 
 
 class MLPObjective(Objective):
-    """The MLP with a linear head: back-propagation and Pearlmutter's R-operator (1994), written out."""
+    """The MLP with a linear head, all tasks at once."""
 
     def __init__(self, net: Net, spec: TaskSpec, support: Split, stats: Tensor | None) -> None:
         super().__init__(net, spec, support, stats)
@@ -63,53 +63,16 @@ class MLPObjective(Objective):
 
     def gradient(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients [B, P] and losses [B] at params [B, P]."""
-        layers = self._layers(params)
-        acts, outputs = self._forward(layers)
-        grads: list[Tensor] = []
-        delta = output_delta(self.spec, outputs, self.support.labels)
-        for (weight, _), act in zip(reversed(layers), reversed(acts), strict=True):
-            grads += [delta.sum(1), (delta.mT @ act).flatten(1)]
-            if act is not self.x:
-                delta = (delta @ weight).mul_(act > 0)
-        return torch.cat(grads[::-1], 1), self.spec.loss(outputs, self.support.labels)
+        done = mlp_pass(self.shapes, params, self.x)
+        delta = output_delta(self.spec, done.outputs, self.support.labels)
+        return done.backward(delta), self.spec.loss(done.outputs, self.support.labels)
 
     def hessian_vector(self, params: Tensor, v: Tensor) -> Tensor:
-        """H v [B, P]: the derivative of `gradient` along v; names with an r are such derivatives."""
-        layers, r_layers = self._layers(params), self._layers(v)
-        acts, outputs = self._forward(layers)
-        r_acts, r_act = [torch.zeros_like(self.x)], None
-        for i, ((weight, _), (r_weight, r_bias)) in enumerate(zip(layers, r_layers, strict=True)):
-            r = torch.baddbmm(r_bias.unsqueeze(1), acts[i], r_weight.mT)
-            r_act = r if r_act is None else r.baddbmm_(r_act, weight.mT)
-            if i + 1 < len(layers):
-                r_acts.append(r_act.mul_(acts[i + 1] > 0))
-        assert r_act is not None
-        delta = output_delta(self.spec, outputs, self.support.labels)
-        r_delta = output_curvature(self.spec, outputs, r_act)
-        products: list[Tensor] = []
-        for i in reversed(range(len(layers))):
-            r_grad = r_delta.mT @ acts[i]
-            products += [r_delta.sum(1), (r_grad.baddbmm_(delta.mT, r_acts[i]) if i else r_grad).flatten(1)]
-            if i:
-                mask = acts[i] > 0
-                r_delta = (r_delta @ layers[i][0]).baddbmm_(delta, r_layers[i][0]).mul_(mask)
-                delta = (delta @ layers[i][0]).mul_(mask)
-        return torch.cat(products[::-1], 1)
-
-    def _layers(self, params: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(weight [B, out, in], bias [B, out]) of every layer, head included."""
-        named = list(unpack(params, self.shapes).values())
-        return list(zip(named[::2], named[1::2], strict=True))
-
-    def _forward(self, layers: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], Tensor]:
-        """Inputs of every layer [B, S, in], and the outputs [B, S, N]."""
-        acts, h = [], self.x
-        for i, (weight, bias) in enumerate(layers):
-            acts.append(h)
-            h = torch.baddbmm(bias.unsqueeze(1), h, weight.mT)
-            if i + 1 < len(layers):
-                h = h.relu_()
-        return acts, h
+        """H v [B, P]: the derivative of `gradient` along v."""
+        done = mlp_pass(self.shapes, params, self.x)
+        delta = output_delta(self.spec, done.outputs, self.support.labels)
+        r_delta = output_curvature(self.spec, done.outputs, done.r_forward(v))
+        return done.r_backward(delta, r_delta)
 
 
 def output_delta(spec: TaskSpec, outputs: Tensor, targets: Tensor) -> Tensor:

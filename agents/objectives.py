@@ -1,10 +1,12 @@
-"""Which objective computes a net's inner gradients fastest."""
+"""What computes a net's inner gradients, and its predictions for the query, fastest."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from agents.conv4_objective import Conv4Objective
+from agents.conv4_objective import Conv4Objective, conv4_features
+from agents.mlp_pass import mlp_outputs
 from agents.nets import Conv4Body, LinearHead, MLPBody, Net
 from agents.objective import MLPObjective, Objective
 from fewshot_env.episode import Split, TaskSpec
@@ -18,3 +20,14 @@ def support_objective(net: Net, spec: TaskSpec, support: Split, stats: Tensor | 
         if isinstance(net.body, Conv4Body) and stats is None:
             return Conv4Objective(net, spec, support, None)
     return Objective(net, spec, support, stats)
+
+
+def predict_once(net: Net, params: Tensor, x: Tensor) -> Tensor:
+    """Predictions [B, S, N] under batch statistics of x, as `net` gives them; differentiable once, in params."""
+    if isinstance(net.body, MLPBody) and isinstance(net.head, LinearHead):
+        return mlp_outputs(net.body.shapes | net.head.shapes, params, x.flatten(2))
+    if isinstance(net.body, Conv4Body):
+        body = params[:, : net.n_body]
+        features = torch.cat([conv4_features(net.body, body[t], x[t]) for t in net.chunks(params)])
+        return net.head(params[:, net.n_body :], features)
+    return net(params, x)

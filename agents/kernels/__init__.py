@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCES = ("lanes.h", "block.cpp", "feedforward.cpp", "lstm.cpp")
+SOURCES = ("lanes.h", "block.cpp", "feedforward.cpp", "lstm.cpp", "mlp.cpp")
 FLAGS = ["-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+NATIVE = {int: ctypes.c_long, float: ctypes.c_double}  # and tensors as pointers
 
 
 def available(*tensors: Tensor) -> bool:
@@ -34,13 +35,10 @@ def call(name: str, *arguments: Tensor | int | float) -> None:
     """Run a kernel for the type of its first argument; tensors must be dense in the order the kernel reads."""
     first = arguments[0]
     assert isinstance(first, Tensor)
-    getattr(library(), f"{name}_{SUFFIX[first.dtype]}")(*map(_native, arguments))
-
-
-def _native(value: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_long | ctypes.c_double:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    return ctypes.c_long(value) if isinstance(value, int) else ctypes.c_double(value)
+    kernel = getattr(library(), f"{name}_{SUFFIX[first.dtype]}")
+    if kernel.argtypes is None:
+        kernel.argtypes = [NATIVE.get(type(a), ctypes.c_void_p) for a in arguments]
+    kernel(*[a.data_ptr() if isinstance(a, Tensor) else a for a in arguments])
 
 
 @functools.cache

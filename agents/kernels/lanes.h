@@ -11,24 +11,24 @@
 constexpr int BYTES = 64;
 
 template <class T> struct Vec {
-    typedef T type __attribute__((vector_size(BYTES), aligned(BYTES), may_alias));
+    typedef T type __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
     static constexpr int width = BYTES / sizeof(T);
 };
 
-constexpr int VECS = 8;  // vectors per row of a tile
+constexpr int VECS = 4;  // vectors per row of a tile: few enough for a tile of activations to stay in the L1 cache
 
 template <class T> constexpr int lanes() { return VECS * Vec<T>::width; }
 
 // Aligned scratch memory.
 template <class T> class Scratch {
   public:
-    explicit Scratch(long n) : bytes_(n * sizeof(T) + BYTES), at_(reinterpret_cast<T *>(
-        (reinterpret_cast<uintptr_t>(bytes_.data()) + BYTES - 1) / BYTES * BYTES)) {}
-    operator T *() { return at_; }
+    explicit Scratch(long n) : bytes_(n * sizeof(T) + BYTES) {}
+    operator T *() {
+        return reinterpret_cast<T *>((reinterpret_cast<uintptr_t>(bytes_.data()) + BYTES - 1) / BYTES * BYTES);
+    }
 
   private:
     std::vector<char> bytes_;
-    T *at_;
 };
 
 template <class T> inline typename Vec<T>::type &at(T *row, int v) {
@@ -38,28 +38,25 @@ template <class T> inline const typename Vec<T>::type &at(const T *row, int v) {
     return reinterpret_cast<const typename Vec<T>::type *>(row)[v];
 }
 
-// y[O] = W[O, :] x (+ what y holds), for O rows at once and HALF the vectors of a tile.
-template <class T, int O> inline void rows_times(const T *w, long ldw, const T *x, T *y, long n_in, int first) {
-    constexpr int V = VECS / 2;
+// y[O] += W[O, :] x, for O rows at once.
+template <class T, int O> inline void rows_times(const T *w, long ldw, const T *x, T *y, long n_in) {
     const int L = lanes<T>();
-    typename Vec<T>::type sum[O][V];
+    typename Vec<T>::type sum[O][VECS];
     for (int o = 0; o < O; o++)
-        for (int v = 0; v < V; v++) sum[o][v] = at(y + o * L, first + v);
+        for (int v = 0; v < VECS; v++) sum[o][v] = at(y + o * L, v);
     for (long i = 0; i < n_in; i++)
         for (int o = 0; o < O; o++)
-            for (int v = 0; v < V; v++) sum[o][v] += w[o * ldw + i] * at(x + i * L, first + v);
+            for (int v = 0; v < VECS; v++) sum[o][v] += w[o * ldw + i] * at(x + i * L, v);
     for (int o = 0; o < O; o++)
-        for (int v = 0; v < V; v++) at(y + o * L, first + v) = sum[o][v];
+        for (int v = 0; v < VECS; v++) at(y + o * L, v) = sum[o][v];
 }
 
 // y [n_out, LANES] += W [n_out, n_in] x [n_in, LANES]; row o of W begins at w + o * ldw.
 template <class T> void times(const T *w, long ldw, const T *x, T *y, long n_out, long n_in) {
     const int L = lanes<T>();
-    for (int first = 0; first < VECS; first += VECS / 2) {
-        long o = 0;
-        for (; o + 4 <= n_out; o += 4) rows_times<T, 4>(w + o * ldw, ldw, x, y + o * L, n_in, first);
-        for (; o < n_out; o++) rows_times<T, 1>(w + o * ldw, ldw, x, y + o * L, n_in, first);
-    }
+    long o = 0;
+    for (; o + 4 <= n_out; o += 4) rows_times<T, 4>(w + o * ldw, ldw, x, y + o * L, n_in);
+    for (; o < n_out; o++) rows_times<T, 1>(w + o * ldw, ldw, x, y + o * L, n_in);
 }
 
 template <class T, int O, int I> inline void outer(T *sums, long ld, const T *dy, const T *x) {

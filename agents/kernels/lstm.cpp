@@ -12,7 +12,7 @@ template <class T> struct Bits;
 template <> struct Bits<float> {
     typedef uint32_t integer;
     static constexpr float magic = 12582912.0f, high = 0.693145752f, low = 1.42860677e-06f, limit = 87.0f;
-    static constexpr int bias = 127, shift = 23, terms = 7;
+    static constexpr int bias = 127, shift = 23, terms = 6;
 };
 template <> struct Bits<double> {
     typedef uint64_t integer;
@@ -27,7 +27,7 @@ template <class T> inline T exponential(T x) {
     x = x < -B::limit ? -B::limit : x > B::limit ? B::limit : x;
     T shifted = x * T(1.4426950408889634) + B::magic, k = shifted - B::magic;
     T r = (x - k * B::high) - k * B::low, p = 1;
-    for (int t = B::terms; t > 0; t--) p = 1 + p * r * (T(1) / T(t));
+    for (int t = B::terms; t > 0; t--) p = 1 + p * (r * (T(1) / T(t)));
     typename B::integer bits;
     std::memcpy(&bits, &shifted, sizeof bits);
     bits = (bits + B::bias) << B::shift;  // the low bits of x + magic are the integer k

@@ -1,0 +1,307 @@
+r"""Meta-training against other libraries and plain loops: `python benchmarks/peers.py`.
+
+MAML is timed against learn2learn, TorchOpt, higher and a plain loop of torch.autograd; TURTLE and the LSTM, which no
+library has, against plain loops. Every contender does whole outer steps (adaptation, query loss, backward, Adam; ours
+also its row for the log) on the same tasks from the same weights, in one process with one thread and the allocator
+that our runner sets, a few steps in every round. Time is CPU time: on an idle machine the same as the clock's with
+one thread, and steadier on a busy one. Before, in float64, the first meta-gradients are asserted to be equal. Images
+are random; ours lie in memory as our sampler deals them (channels last), the others' contiguously. Memory is that
+of a process of its own which does three outer steps. A library that is not installed is skipped. To install them:
+
+    pip install -e '.[bench]'
+    pip install learn2learn==0.2.0 --no-deps --no-build-isolation --use-pep517 \
+        --config-settings=--build-option=build_ext
+
+(learn2learn's C sources must be generated anew since Python 3.11, and its requirements would downgrade numpy.)
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import torch
+import typer
+from libraries import Higher, Learn2Learn, TorchOpt, TorchOptFunctional
+from plain import PlainLSTM, PlainMAML, PlainTurtle
+from torch import Tensor
+
+import agents
+from agents.gradient_based import GradientBased
+from agents.stack import Stack
+from fewshot_env.episode import Episode, Split, TaskSpec
+from fewshot_env.rng import task_seeds
+from fewshot_env.sine import SineSampler
+from runners.machine import tune
+
+MINI = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
+TOLERANCE = 1e-9  # of the first meta-gradients in float64
+INSTALL = "install it as the first lines of benchmarks/peers.py say"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """An agent and its tasks; a round is `steps` outer steps."""
+
+    title: str
+    agent: str
+    settings: dict[str, Any]
+    meta_batch: int
+    n_shot: int
+    steps: int
+    images: bool
+    seeds: int = 1
+    """Runs of ours side by side; the others train one."""
+
+    def make_agent(self, dtype: torch.dtype = torch.float32, seed: int = 0) -> GradientBased:
+        """Our agent, with the same first weights at every call."""
+        torch.manual_seed(seed)
+        spec = MINI if self.images else SineSampler().spec
+        return agents.make(self.agent, spec, n_shot=self.n_shot, **self.settings).to(dtype).train()
+
+    def episodes(self, count: int, meta_batch: int) -> list[Episode]:
+        """Tasks for `count` outer steps; the same at every call."""
+        if self.images:
+            g = torch.Generator().manual_seed(1)
+            return [Episode(images(meta_batch, self.n_shot, g), images(meta_batch, 15, g)) for _ in range(count)]
+        sampler = SineSampler(n_shot=self.n_shot)
+        return [sampler.sample(task_seeds(0, "train", i * meta_batch, meta_batch)) for i in range(count)]
+
+
+def images(tasks: int, per_class: int, generator: torch.Generator) -> Split:
+    """Random images [B, 5 per_class, 3, 84, 84], channels last in memory, with their labels."""
+    items = 5 * per_class
+    x = torch.rand(tasks, items, 84, 84, 3, generator=generator).permute(0, 1, 4, 2, 3)
+    return Split(x, torch.arange(items).remainder(5).expand(tasks, -1).contiguous())
+
+
+def sine(title: str, agent: str, meta_batch: int, seeds: int = 1, **settings: Any) -> Workload:
+    """5-shot sine with the MLP 1-40-40-1."""
+    title = f"Sine 5-shot, {title}, meta-batch {meta_batch}"
+    return Workload(title, agent, settings, meta_batch, 5, 10 if seeds == 1 else 2, False, seeds)
+
+
+def conv4(title: str, agent: str, n_shot: int, **settings: Any) -> Workload:
+    """5-way images of 84x84 with Conv4-64, two tasks per outer step."""
+    return Workload(f"Conv4-64, 84x84, 5-way {n_shot}-shot, {title}, meta-batch 2", agent, settings, 2, n_shot, 1, True)
+
+
+MAML = {"clip": None, "inner_lr": 0.01}
+WORKLOADS = {
+    "sine-maml": sine("MAML, T = 5", "maml", 25, inner_steps=5, **MAML),
+    "sine-maml-small": sine("MAML, T = 5", "maml", 4, inner_steps=5, **MAML),
+    "sine-maml-t1": sine("MAML, T = 1", "maml", 25, inner_steps=1, **MAML),
+    "sine-turtle": sine("TURTLE, T = 5", "turtle", 2, inner_steps=5),
+    "sine-turtle-30-seeds": sine("TURTLE, T = 5, 30 seeds of ours", "turtle", 2, seeds=30, inner_steps=5),
+    "sine-lstm-30-seeds": sine("LSTM, first order, T = 5, 30 seeds of ours", "lstm", 1, seeds=30, inner_steps=5),
+    "sine-lstm": sine("LSTM, first order, T = 5", "lstm", 1, inner_steps=5),
+    "conv4-maml": conv4("MAML, T = 5", "maml", 1, inner_steps=5, **MAML),
+    "conv4-maml-5shot": conv4("MAML, T = 5", "maml", 5, inner_steps=5, **MAML),
+    "conv4-fo-maml": conv4("MAML, first order, T = 5", "fo-maml", 1, inner_steps=5, **MAML),
+    "conv4-turtle": conv4("TURTLE, T = 5", "turtle", 1, inner_steps=5),
+}
+
+
+class Contender(Protocol):
+    """What is timed."""
+
+    def step(self, episode: Episode) -> None:
+        """One outer step on B tasks."""
+        ...
+
+    def gradient(self) -> Tensor:
+        """The last meta-gradient as one vector."""
+        ...
+
+
+class Ours:
+    """An agent of ours through its public methods."""
+
+    def __init__(self, agent: GradientBased) -> None:
+        self.agent, self.optimizer = agent, agent.optimizer  # made here, as the others' are
+
+    def step(self, episode: Episode) -> None:
+        """One outer step on B tasks, in the portions in which they are best computed."""
+        *first, last = self.agent.net.chunks(episode.support.x)
+        for part in first:
+            self.agent.accumulate(self.predict(episode, part), episode.query[part].labels)
+        row = self.agent.meta_update(self.predict(episode, last), episode.query[last].labels)
+        assert not row["skipped"], "the meta-gradient is not finite"
+
+    def predict(self, episode: Episode, part: slice) -> Tensor:
+        """Adapt to some tasks and answer their queries."""
+        return self.agent.predict(self.agent.adapt(episode.support[part]), episode.query[part].x)
+
+    def gradient(self) -> Tensor:
+        """The last meta-gradient as one vector."""
+        return torch.cat([p.grad.flatten() for p in self.agent.parameters() if p.grad is not None])
+
+
+class OursStacked:
+    """Many runs of ours side by side; the gradient is the first run's."""
+
+    def __init__(self, agents: list[GradientBased]) -> None:
+        self.stack = Stack(agents)
+        self.optimizer = self.stack.agent.optimizer
+
+    def step(self, episode: Episode) -> None:
+        """One outer step of every run on B tasks, the same for all."""
+        runs = len(self.stack.members)
+        x, y, query_x, query_y = (
+            t.repeat(runs, *[1] * (t.dim() - 1))
+            for t in (episode.support.x, episode.support.labels, episode.query.x, episode.query.labels)
+        )
+        agent = self.stack.agent
+        self.stack.meta_update(agent.predict(agent.adapt(Split(x, y)), query_x), query_y)
+
+    def gradient(self) -> Tensor:
+        """The first run's last meta-gradient as one vector."""
+        return torch.cat([p.grad[0].flatten() for p in self.stack.agent.parameters() if p.grad is not None])
+
+
+def make(name: str, workload: Workload, dtype: torch.dtype = torch.float32) -> Contender:
+    """A contender with the workload's first weights."""
+    if name == "ours" and workload.seeds > 1:
+        return OursStacked([workload.make_agent(dtype, seed) for seed in range(workload.seeds)])
+    return contenders(workload.agent)[name](workload.make_agent(dtype))
+
+
+def contenders(agent: str) -> dict[str, Callable[[GradientBased], Contender]]:
+    """Who can do what `agent` does, by name; libraries that can not be imported too."""
+    if not agent.endswith("maml"):
+        return {"ours": Ours, "plain loop": {"turtle": PlainTurtle, "lstm": PlainLSTM}[agent]}
+    torchopt = TorchOptFunctional if agent == "fo-maml" else TorchOpt
+    return {"ours": Ours, "learn2learn": Learn2Learn, "torchopt": torchopt, "higher": Higher, "plain loop": PlainMAML}
+
+
+def quiet() -> redirect_stderr[StringIO]:
+    """Hide what gym, which learn2learn imports, says on stderr."""
+    return redirect_stderr(StringIO())
+
+
+def skipped() -> set[str]:
+    """The libraries that can not be imported, each with a line on stderr."""
+    missing = set()
+    for name in ("learn2learn", "torchopt", "higher"):
+        try:
+            with quiet():
+                import_module(name)
+        except Exception as error:  # whatever an unmaintained library does must not stop the others
+            print(f"{name} is skipped ({type(error).__name__}: {error}); {INSTALL}", file=sys.stderr)
+            missing.add(name)
+    return missing
+
+
+def tasks_for(name: str, episode: Episode, dtype: torch.dtype = torch.float32) -> Episode:
+    """Tasks as the contender `name` takes them: contiguous for all but us."""
+
+    def split(s: Split) -> Split:
+        x, y = s.x.to(dtype), s.labels
+        return Split(x if name == "ours" else x.contiguous(), y if y.dtype == torch.int64 else y.to(dtype))
+
+    return Episode(split(episode.support), split(episode.query))
+
+
+def differences(workload: Workload, names: list[str]) -> dict[str, float]:
+    """Relative differences of first meta-gradients from ours, in float64; asserts that they are tiny."""
+    (episode,) = workload.episodes(1, 1 if workload.images else workload.meta_batch)
+    gradients = {}
+    for name in names:
+        contender = make(name, workload, torch.float64)
+        contender.step(tasks_for(name, episode, torch.float64))
+        gradients[name] = contender.gradient()
+    ours = gradients["ours"]
+    found = {name: float((g - ours).norm() / ours.norm()) for name, g in gradients.items()}
+    assert all(d < TOLERANCE for d in found.values()), f"{workload.title}: meta-gradients differ: {found}"
+    return found
+
+
+def rates(workload: Workload, names: list[str], rounds: int, steps: int) -> dict[str, list[float]]:
+    """Tasks per second of CPU time in every round, after one round of warming up."""
+    made = {name: make(name, workload) for name in names}
+    episodes = workload.episodes(steps, workload.meta_batch)
+    tasks = {name: [tasks_for(name, e) for e in episodes] for name in names}
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds + 1):
+        for name in names:
+            start = time.process_time()
+            for episode in tasks[name]:
+                made[name].step(episode)
+            if number:
+                tasks_done = steps * workload.meta_batch * (workload.seeds if name == "ours" else 1)
+                found[name].append(tasks_done / (time.process_time() - start))
+    return found
+
+
+def memory(key: str, name: str, steps: int) -> tuple[float, float]:
+    """Resident MB of this process before the first outer step, and at most. Run in a new process."""
+    tune(1)
+    w = WORKLOADS[key]
+    with quiet():
+        contender = contenders(w.agent)[name](w.make_agent())
+    episode = tasks_for(name, w.episodes(1, w.meta_batch)[0])
+    before = resident("VmRSS")
+    for _ in range(steps):
+        contender.step(episode)
+    return before, resident("VmHWM")
+
+
+def resident(field: str) -> float:
+    """Memory of this process in MB; getrusage's ru_maxrss would not do, it starts with the parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def table(key: str, names: list[str], rounds: int, quick: bool) -> str:
+    """Check and time a workload; its Markdown table."""
+    workload = WORKLOADS[key]
+    differs = differences(workload, names)
+    speed = rates(workload, names, rounds, 1 if quick else workload.steps)
+    head = ["", "tasks per CPU second", "ours / it (lowest to highest round)", "meta-gradient differs by"]
+    rows = []
+    for name in names:
+        ratios = [a / b for a, b in zip(speed["ours"], speed[name], strict=True)]
+        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        rows.append([name, f"{statistics.median(speed[name]):.4g}", ratio, f"{differs[name]:.0e}"])
+    rows[0][2:] = ["", ""]
+    if workload.images:
+        head += ["peak, MB", "of it before the first step"]
+        spawn = multiprocessing.get_context("spawn")
+        for row in rows:
+            with ProcessPoolExecutor(1, mp_context=spawn) as process:
+                before, peak = process.submit(memory, key, row[0], 1 if quick else 3).result()
+            row += [f"{peak:.0f}", f"{before:.0f}"]
+    lines = ["| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]]
+    return "\n".join([f"### {workload.title}", "", *lines, ""])
+
+
+def main(
+    workload: Annotated[list[str] | None, typer.Option(help=f"one or more of: {', '.join(WORKLOADS)}")] = None,
+    rounds: Annotated[int, typer.Option(help="rounds that are counted")] = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="one round of one step: does it all work?")] = False,
+) -> None:
+    """Print a Markdown table for every workload."""
+    keys = workload or list(WORKLOADS)
+    if unknown := set(keys) - set(WORKLOADS):
+        raise typer.BadParameter(f"unknown: {', '.join(unknown)}; known: {', '.join(WORKLOADS)}")
+    tune(1)
+    missing, rounds = skipped(), 1 if quick else rounds
+    print(f"torch {torch.__version__}, one thread, {rounds} rounds, load {os.getloadavg()[0]:.1f} at the start.\n")
+    for key in keys:
+        names = [name for name in contenders(WORKLOADS[key].agent) if name not in missing]
+        print(table(key, names, rounds, quick), flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
