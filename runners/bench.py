@@ -39,7 +39,7 @@ from fewshot_env.vector import FewShotVectorEnv
 from runners import team
 from runners.machine import tune
 from runners.settings import Settings, validate
-from runners.train import outer_step
+from runners.train import outer_step, parts_of
 
 WORKLOADS = {
     "sine": ("sine 5-shot, MLP 1-40-40-1", 5),
@@ -129,9 +129,7 @@ def _measure(cell: Cell, rank: int, port: int) -> Row:
     sampler = sampler_of(cell.workload, agent.config.minibatch)
     agent.reduce = us.sum
     batch = agent.config.tasks_per_step
-    share = us.share(batch)
-    size = agent.at_once or len(share)
-    parts = [share[i : i + size] for i in range(0, len(share), size)]
+    parts = parts_of(agent, batch, us)
     envs = {len(part): FewShotVectorEnv(sampler, len(part), cell.device) for part in parts}
     stack, steps = Stack([agent]), [0]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from agents.base import Agent
 from agents.stack import Stack
 from fewshot_env.episode import Episode
 from fewshot_env.errors import FewShotError
@@ -159,9 +160,7 @@ class Run:
 
     def _outer_step(self, before: int, batch: int) -> None:
         """One outer step of every run: this process's share of the tasks, as many at once as is best."""
-        share = self.team.share(batch)
-        size = self.stack.agent.at_once or len(share)
-        parts = [share[i : i + size] for i in range(0, len(share), size)]
+        parts = parts_of(self.stack.agent, batch, self.team)
         for part in parts:
             seeds = [
                 s for t in self.tracks for s in task_seeds(t.plan.run.seed, "train", before + part.start, len(part))
@@ -267,6 +266,13 @@ class Run:
             self.stack.load_states([content["agent"] for content in contents])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise FewShotError(f"the checkpoint {file} belongs to another agent or environment; start anew") from error
+
+
+def parts_of(agent: Agent, batch: int, team: Team) -> list[range]:
+    """The share of a meta-batch of so many tasks that is this process's, in the parts best computed at once."""
+    share = team.share(batch)
+    size = agent.at_once or len(share)
+    return [share[i : i + size] for i in range(0, len(share), size)]
 
 
 def check_shares(plan: Plan, processes: int) -> None:
