@@ -28,7 +28,7 @@ class MAMLConfig(GradientBasedConfig):
         """Sine: T = 1, one task per step. Images: T = 5, 10 at the test, 4 tasks (1-shot) or 2 (5-shot)."""
         if spec.kind == "regression":
             return {"inner_steps": 1, "meta_batch": 1}
-        return {"inner_steps": 5, "eval_steps": 10, "meta_batch": 4 if n_shot < 5 else 2}
+        return super().paper(spec, n_shot) | {"inner_steps": 5, "eval_steps": 10, "meta_batch": 4 if n_shot < 5 else 2}
 
 
 class GradientDescent:

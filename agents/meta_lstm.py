@@ -38,7 +38,8 @@ class LSTMConfig(GradientBasedConfig):
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
         """12 updates for 1-shot, 5 for 5-shot; the MLP's states are small enough to keep."""
-        return {"inner_steps": 12 if n_shot < 5 else 5, "recompute": len(spec.in_shape) == 3}
+        steps = {"inner_steps": 12 if n_shot < 5 else 5, "recompute": len(spec.in_shape) == 3}
+        return super().paper(spec, n_shot) | steps
 
 
 class LSTMState(NamedTuple):

@@ -109,6 +109,14 @@ class MLPBody:
         return h
 
 
+def conv4_size(in_shape: tuple[int, ...], padding: int) -> list[int]:
+    """Height and width of Conv4's last maps for images [C, H, W]; below 1 where they are too small for it."""
+    size = list(in_shape[1:])
+    for _ in range(4):
+        size = [(n - 2 + 2 * padding) // 2 for n in size]
+    return size
+
+
 class Conv4Body:
     """Four blocks of 3x3 convolution, batch normalisation, ReLU and 2x2 max-pool (paper, Appendix).
 
@@ -116,7 +124,7 @@ class Conv4Body:
     """
 
     def __init__(self, in_shape: tuple[int, ...], filters: int, padding: int, bf16: bool = False) -> None:
-        channels, *size = in_shape
+        channels, size = in_shape[0], conv4_size(in_shape, padding)
         self.conv_dtype = torch.bfloat16 if bf16 else None
         self.filters, self.padding, self.depth = filters, padding, 4
         self.n_stats = 2 * filters * self.depth
@@ -124,9 +132,9 @@ class Conv4Body:
         for i in range(self.depth):
             self.shapes |= {f"block{i}.weight": (filters, channels if i == 0 else filters, 3, 3)}
             self.shapes |= {f"block{i}.{name}": (filters,) for name in ("bias", "scale", "shift")}
-            size = [(n - 2 + 2 * padding) // 2 for n in size]
         if min(size) < 1:
-            raise FewShotError(f"images of {in_shape[1]}x{in_shape[2]} are too small for Conv4; set agent.padding=1")
+            mend = "it needs 16x16" if padding else "set agent.padding=1"
+            raise FewShotError(f"images of {in_shape[1]}x{in_shape[2]} are too small for Conv4; {mend}")
         self.n_features = filters * math.prod(size)
 
     def init(self, name: str, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:

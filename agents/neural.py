@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from agents.base import Agent, AgentConfig
-from agents.nets import Body, Net, make_body
+from agents.nets import Body, Net, conv4_size, make_body
 from agents.objectives import predict_once
 from fewshot_env.episode import Split, TaskSpec
 
@@ -23,7 +23,11 @@ class NeuralConfig(AgentConfig):
     )
     filters: int = Field(64, ge=1, description="filters per convolution of Conv4 (image inputs)")
     padding: int = Field(
-        0, ge=0, le=1, description="padding of Conv4's convolutions: 0 published (576 features), 1 Snell/Chen (1600)"
+        0,
+        ge=0,
+        le=1,
+        description="padding of Conv4's convolutions: 0 published (576 features), 1 Snell/Chen (1600); "
+        "images below 46x46 get 1",
     )
     bn: Literal["transductive", "support", "running"] = Field(
         "transductive",
@@ -39,6 +43,11 @@ class NeuralConfig(AgentConfig):
     bn_momentum: float = Field(
         0.1, gt=0, le=1, description="share of the newest batch in running statistics (published: 1)"
     )
+
+    @classmethod
+    def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
+        """The paper's Conv4 has no padding; images below 46x46, which it has none of, need it."""
+        return {"padding": 1} if len(spec.in_shape) == 3 and min(conv4_size(spec.in_shape, 0)) < 1 else {}
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,9 @@ class TurtleConfig(GradientBasedConfig):
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
         """Sine: T = 1. Images: T = 5, with activations of 100,000 weights that are too many to keep."""
-        return {"inner_steps": 1} if spec.kind == "regression" else {"inner_steps": 5, "recompute": True}
+        if spec.kind == "regression":
+            return {"inner_steps": 1}
+        return super().paper(spec, n_shot) | {"inner_steps": 5, "recompute": True}
 
 
 class TurtleState(NamedTuple):

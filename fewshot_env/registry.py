@@ -105,3 +105,19 @@ register(
         "Omniglot characters, 84x84 RGB, 883/81/659 classes",
     )
 )
+register(
+    EnvEntry(
+        "glyphs",
+        "FewShot/Glyphs-v0",
+        "fewshot_env.worlds.sampler:Glyphs",
+        "drawn characters, 28x28 RGB, 200/50/50 classes",
+    )
+)
+register(
+    EnvEntry(
+        "textures",
+        "FewShot/Textures-v0",
+        "fewshot_env.worlds.sampler:Textures",
+        "drawn textures, 28x28 RGB, 200/50/50 classes",
+    )
+)

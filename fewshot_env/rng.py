@@ -32,9 +32,9 @@ def random_bits(keys: Sequence[int] | NDArray[np.uint64], start: int, count: int
     return _mix(origin[:, None] + counter * _GOLDEN)
 
 
-def uniforms(task_seeds: Sequence[int], count: int) -> NDArray[np.float64]:
-    """Return [B, count] numbers in [0, 1): row b depends on task seed b alone."""
-    return (random_bits(task_seeds, 0, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+def uniforms(task_seeds: Sequence[int] | NDArray[np.uint64], count: int, start: int = 0) -> NDArray[np.float64]:
+    """Return [B, count] numbers in [0, 1), from number `start` on: row b depends on task seed b alone."""
+    return (random_bits(task_seeds, start, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def task_seeds(seed: int, split: str, start: int, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Sine regression (Finn et al. 2017; paper, Sect. 5.1): y = A sin(x + phase)."""
+"""Sine regression (Finn et al. 2017; paper, Sect. 5.1): y = A sin(x + phase), by choice with further harmonics."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class SineConfig(TaskConfig):
     amplitude: Range = Field((0.1, 5.0), description="range of A")
     phase: Range = Field((0.0, math.pi), description="range of the phase, in radians")
     x_range: Range = Field((-5.0, 5.0), description="range of x, in radians")
+    harmonics: tuple[float, ...] = Field(
+        (),
+        description="h2, h3, ... of y = A (sin u + h2 sin 2u + h3 sin 3u + ...), u = x + phase",
+    )
 
     @field_validator("amplitude", "phase", "x_range")
     @classmethod
@@ -44,11 +48,14 @@ class SineSampler:
 
     def __init__(self, **settings: Any) -> None:
         self.config = config = SineConfig(**settings)
-        reach = 2 * max(abs(a) for a in config.amplitude)
+        reach = 2 * max(abs(a) for a in config.amplitude) * (1 + sum(abs(h) for h in config.harmonics))
         self.spec = TaskSpec("regression", (1,), 1, 1, config.x_range, (-reach, reach))
         self.support_size = 0 if config.minibatch else config.n_shot
         self.query_size = config.minibatch or config.n_query
-        self.fingerprint = f"sine-v0 {config.model_dump_json()}"
+        plain = (
+            None if config.harmonics else {"harmonics"}
+        )  # the plain family keeps the name it had before there were any
+        self.fingerprint = f"sine-v0 {config.model_dump_json(exclude=plain)}"
 
     def sample(self, task_seeds: Sequence[int]) -> Episode:
         """Deal one task per seed: x and y [B, S, 1] and [B, Q, 1], float32.
@@ -61,7 +68,8 @@ class SineSampler:
         amplitude = _between(u[:, :curves], c.amplitude)  # [B, 1], or [B, Q] in a minibatch
         phase = _between(u[:, curves : 2 * curves], c.phase)
         x = _between(u[:, 2 * curves : 2 * curves + s + q], c.x_range)  # [B, S + Q]
-        y = amplitude * np.sin(x + phase)
+        heights = enumerate((1.0, *c.harmonics), start=1)
+        y = amplitude * sum((h * np.sin(k * (x + phase)) for k, h in heights), np.zeros_like(x))
         if c.noise and s:
             y[:, :s] += c.noise * _normal(u[:, -2 * s : -s], u[:, -s:])
         return Episode(Split(_column(x[:, :s]), _column(y[:, :s])), Split(_column(x[:, s:]), _column(y[:, s:])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,9 +58,11 @@ def paper_protocol(spec: TaskSpec, n_shot: int) -> Settings:
 
 
 def quick_protocol(spec: TaskSpec) -> Settings:
-    """About a minute on two cores for a first look; not a result to report."""
+    """About a minute on one core for a first look (84x84 images: some minutes); not a result to report."""
     if spec.kind == "regression":
         return {"train_tasks": 10_000, "val_every": 2500, "val_tasks": 200, "test_tasks": 500, "log_every": 100}
+    if math.prod(spec.in_shape) <= 3 * 32**2:  # drawn worlds
+        return {"train_tasks": 200, "val_every": 100, "val_tasks": 10, "test_tasks": 60, "log_every": 20}
     return {"train_tasks": 40, "val_every": 20, "val_tasks": 10, "test_tasks": 20, "log_every": 4}
 
 

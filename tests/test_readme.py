@@ -1,4 +1,4 @@
-"""What the README and the tutorial show is run, exactly as it stands."""
+"""What the README and the tutorials show is run, exactly as it stands."""
 
 import re
 import shlex
@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text() + (ROOT / "docs" / "own-images.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+PAGES = [(ROOT / page).read_text() for page in ("README.md", "docs/own-images.md", "docs/new-environment.md")]
+BLOCKS = re.findall(r"```python\n(.*?)```", "".join(PAGES[:2]), re.DOTALL)
+TEXT = "".join(PAGES)
 COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    fsl ")]
 
 

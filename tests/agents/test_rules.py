@@ -11,6 +11,7 @@ from agents import kernels
 from agents.meta_lstm import LSTMConfig, LSTMRule, preprocess
 from agents.nets import CosineHead, LinearHead, Net, make_body, unpack
 from fewshot_env.episode import TaskSpec
+from fewshot_env.errors import FewShotError
 from tests.agents.helpers import SINE, batch_of_tasks, make_agent
 
 MINI = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
@@ -24,6 +25,16 @@ def test_sizes_of_the_papers_networks():
     turtle = agents.make("turtle", SINE, time_input=False)
     assert sum(p.numel() for p in turtle.rule.networks.parameters()) == 1761
     assert sum(p.numel() for p in agents.make("turtle", SINE).rule.networks.parameters()) == 1781
+
+
+@pytest.mark.parametrize("name", [n for n in agents.AGENTS if n != "chance"])
+def test_small_images_get_the_padding_that_they_need(name):
+    def config(size):
+        return agents.make(name, TaskSpec("classification", (3, size, size), 5, 64, (0, 1), (0, 4)), filters=2).config
+
+    assert [config(size).padding for size in (16, 28, 45, 46, 84)] == [1, 1, 1, 0, 0]
+    with pytest.raises(FewShotError, match=r"images of 15x15 are too small for Conv4"):
+        config(15)
 
 
 def test_initial_values():

@@ -16,7 +16,7 @@ from fewshot_env.env import FewShotEnv
 IDS = {entry.name: entry.id for entry in fewshot_env.ENVS.values()}
 
 
-@pytest.fixture(params=["sine", "mini", "cub", "omniglot"])
+@pytest.fixture(params=["sine", "mini", "cub", "omniglot", "glyphs", "textures"])
 def make(request, data_dir):
     """Arguments for gymnasium.make of each environment."""
     images = {"n_way": 3, "n_shot": 1, "n_query": 2, "data_dir": str(data_dir)}
@@ -24,7 +24,7 @@ def make(request, data_dir):
 
 
 def test_all_registered_ids_are_covered():
-    assert sorted(IDS) == ["cub", "mini", "omniglot", "sine"]
+    assert sorted(IDS) == ["cub", "glyphs", "mini", "omniglot", "sine", "textures"]
 
 
 def test_check_env(make):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from fewshot_env.rng import task_seeds
 from fewshot_env.sine import SineSampler
 
 
@@ -26,6 +27,44 @@ def test_points_lie_on_one_sine_per_task_and_cover_the_ranges():
         assert abs(value.mean() - (low + high) / 2) < 5 * width / math.sqrt(12 * n)
         assert abs(value.std() - width / math.sqrt(12)) < 0.03 * width
     assert abs(np.corrcoef(amplitude, phase)[0, 1]) < 5 / math.sqrt(2000)
+
+
+def test_harmonics_follow_the_formula():
+    """Against cosines and sines written out with math, from A, phase and the heights of the harmonics."""
+    settings = {"amplitude": (2.0, 2.0), "phase": (0.7, 0.7), "n_query": 30}
+    task = SineSampler(harmonics=(0.5, 0.0, -0.25), **settings).sample([5, 6])
+    for x, y in zip(task.query.x.flatten().tolist(), task.query.y.flatten().tolist(), strict=True):
+        u = x + 0.7
+        double, four = 2 * math.sin(u) * math.cos(u), 4 * math.sin(u) * math.cos(u) * math.cos(2 * u)
+        assert y == pytest.approx(2 * (math.sin(u) + 0.5 * double - 0.25 * four), abs=2e-5)
+    plain = SineSampler(**settings)
+    assert torch.equal(plain.sample([5, 6]).query.x, task.query.x)
+    assert SineSampler(harmonics=(0.5, -0.25)).spec.y_range == (-17.5, 17.5)
+    assert SineSampler().spec.y_range == (-10, 10)
+
+
+def test_amplitudes_phases_and_x_are_uniform_over_any_ranges():
+    """The empirical distribution is nowhere 1.95 / sqrt(n) off the line (Kolmogorov-Smirnov at 0.1 %)."""
+    ranges = {"amplitude": (1.0, 3.0), "phase": (0.5, 2.0), "x_range": (-2.0, 4.0)}
+    task = SineSampler(n_shot=5, n_query=5, **ranges).sample(range(3000))
+    x = torch.cat([task.support.x, task.query.x], 1)[..., 0].double()
+    y = torch.cat([task.support.y, task.query.y], 1)[..., 0].double()
+    fit = torch.linalg.lstsq(torch.stack([x.sin(), x.cos()], -1), y.unsqueeze(-1)).solution[..., 0]
+    found = {"amplitude": fit.norm(dim=1), "phase": torch.atan2(fit[:, 1], fit[:, 0]), "x_range": x.flatten()}
+    for name, (low, high) in ranges.items():
+        place = ((found[name] - low) / (high - low)).sort().values
+        n = len(place)
+        assert (place - (torch.arange(n) + 0.5) / n).abs().max() < 1.95 / math.sqrt(n), name
+
+
+def test_frozen_episodes_stay_frozen():
+    """The support of the first published test task (docs/results/sine.md), and the plain family's name."""
+    task = SineSampler(split="test").sample(task_seeds(2022, "test", 0, 1))
+    x, y = [4.23987, 4.49252, -4.52924, -3.64805, -0.67835], [0.33183, 0.44631, -0.56796, -0.51113, 0.55742]
+    assert task.support.x.flatten().tolist() == pytest.approx(x, abs=1e-5)
+    assert task.support.y.flatten().tolist() == pytest.approx(y, abs=1e-5)
+    assert "harmonics" not in SineSampler().fingerprint
+    assert SineSampler(harmonics=(0.5,)).fingerprint != SineSampler(harmonics=(0.4,)).fingerprint
 
 
 def test_noise_falls_on_the_support_alone():

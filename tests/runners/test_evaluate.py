@@ -10,7 +10,7 @@ from agents.chance import Chance
 from fewshot_env.episode import TaskSpec
 from fewshot_env.sine import SineSampler
 from fewshot_env.vector import FewShotVectorEnv
-from runners.evaluate import evaluate, frozen_seeds, in_words, summarise
+from runners.evaluate import episode_hash, evaluate, frozen_seeds, in_words, summarise
 
 IMAGES = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
 SINE = SineSampler().spec
@@ -76,3 +76,9 @@ def test_such_weights_are_never_the_best_and_results_stay_json(tmp_path, monkeyp
     assert strict["diverged"] == 1
     for line in (run / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
+
+
+def test_the_published_sine_episodes_keep_their_hash():
+    """docs/results/sine.md is about these 2,000 tasks."""
+    env = FewShotVectorEnv(SineSampler(split="test"))
+    assert episode_hash(env, frozen_seeds("test", 2000)) == "ed7cbac9b7ab7503"
