@@ -1,8 +1,8 @@
 """What bfloat16 convolutions do: `python benchmarks/precision.py`.
 
 For Conv4-64 on random 84x84 images (5-way 1-shot, 15 queries per class), the cosine between the meta-gradient in
-float64 and those of `--precision fp32` and bf16, second-order, medians over tasks with the lowest; and CPU seconds of
-a whole outer step, interleaved, one thread. What it does to accuracy is in docs/results/speed.md.
+float64 and those of `--precision fp32` and bf16, second-order, medians over tasks with the lowest; and the CPU seconds
+that a meta-gradient takes, interleaved, one thread.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
     """Print the table."""
     tune(1)
     print(
-        "| agent | T | cosine, fp32 | cosine, bf16 | step, fp32, s | step, bf16, s | fp32 / bf16 |\n" + "|---" * 7 + "|"
+        "| agent | T | cosine, fp32 | cosine, bf16 | gradient, fp32, s | gradient, bf16, s | fp32 / bf16 |\n" + "|---" * 7 + "|"
     )
     for name, steps in (("maml", 1), ("maml", 5), ("turtle", 5)):
         cosines: dict[str, list[float]] = {"fp32": [], "bf16": []}

@@ -18,7 +18,8 @@ from runners.checkpoint import load
 from runners.evaluate import in_words
 from runners.plan import Plan, make_plan
 from runners.settings import Settings
-from runners.train import Interrupted, Run, check_shares
+from runners.stop import Interrupted
+from runners.train import Run, check_shares
 
 
 def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes: int) -> None:

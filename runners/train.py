@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -23,71 +19,19 @@ from fewshot_env.rng import task_seeds
 from fewshot_env.vector import FewShotVectorEnv
 from runners import checkpoint
 from runners.evaluate import evaluate, frozen_seeds, summarise
-from runners.loggers import Loggers, Meter
+from runners.loggers import Loggers
 from runners.machine import tune
 from runners.pictures import picture_of
 from runners.plan import Plan
 from runners.progress import Report, progress
 from runners.result import build, numbers
 from runners.run_dir import write_json
+from runners.stop import Interrupted, stop_signals
 from runners.team import MemberLost, Team
+from runners.track import Track
 
 ALONE = Team()
 SAVE_SECONDS = 300.0  # a killed run loses no more than this, however far apart its validations are
-
-
-class Interrupted(Exception):
-    """The user asked to stop; `code` is the process's exit code. The run can be resumed."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-@dataclass
-class Progress:
-    """How far a run is: all that its checkpoint holds besides the agent."""
-
-    tasks_seen: int = 0
-    validated: int = -1
-    """tasks_seen at the last validation; -1 before the first."""
-    best_score: float | None = None
-    best_tasks: int = 0
-    meter: Meter = field(default_factory=Meter)
-
-
-class Track:
-    """One run's folder: its progress, logs and checkpoints. Only the team's leader writes."""
-
-    def __init__(self, plan: Plan, folder: Path, team: Team) -> None:
-        self.plan, self.folder, self.team = plan, folder, team
-        self.content = checkpoint.load(folder / "last.pt", plan.device) if (folder / "last.pt").exists() else None
-        self.at = Progress()
-        if self.content is not None:
-            names = ("tasks_seen", "validated", "best_score", "best_tasks")
-            meter = Meter(self.content["meter"] if team.leads else None)
-            self.at = Progress(**{name: self.content[name] for name in names}, meter=meter)
-        self.loggers: Loggers | None = None
-
-    def open_logs(self) -> None:
-        """Go on with the logs, from where the run stands."""
-        if self.team.leads:
-            self.loggers = Loggers(self.folder, self.at.tasks_seen)
-
-    def save(self, name: str, agent_state: dict[str, Any]) -> None:
-        """Write a checkpoint."""
-        at = self.at
-        content = {
-            "tasks_seen": at.tasks_seen,
-            "validated": at.validated,
-            "best_score": at.best_score,
-            "best_tasks": at.best_tasks,
-            "meter": at.meter.sums,
-            "agent": agent_state,
-            "rng": torch.get_rng_state(),
-            "settings": self.plan.settings,
-        }
-        checkpoint.save(self.folder / name, content)
 
 
 class Run:
@@ -119,7 +63,7 @@ class Run:
             track.open_logs()
         for track, loggers in self._written():
             loggers.board.text("config", _table(track.plan.settings))
-        with _stop_signals(self.team) as stop:
+        with stop_signals(self.team) as stop:
             try:
                 try:
                     self._train(stop)
@@ -301,30 +245,6 @@ def outer_step(
         return stack.inspect(adapted), stack.meta_update(predictions, info["query_y"])
     stack.agent.accumulate(predictions, info["query_y"])
     return stack.inspect(adapted), []
-
-
-@contextmanager
-def _stop_signals(team: Team) -> Iterator[Callable[[], None]]:
-    """Turn SIGINT and SIGTERM into Interrupted at the next safe point, which is a call of what is yielded.
-
-    All processes of the team stop at the same point.
-    """
-    asked: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-
-    def stop() -> None:
-        number = team.largest(asked[0] if asked else 0)
-        if number:
-            raise Interrupted(128 + number)
-
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def _table(settings: dict[str, Any]) -> str:

@@ -27,8 +27,8 @@ def workspace(folder: Path, name: str) -> Iterator[Path]:
                 _clear(folder, dead)
         with FileLock(_lock(folder, name), timeout=0):
             aside = folder / f".{name}.partial"
-            aside.mkdir()
             try:
+                aside.mkdir()
                 yield aside
             finally:
                 _clear(folder, name)
