@@ -48,9 +48,8 @@ def gradient(agent: GradientBased, episode: Episode) -> torch.Tensor:
 def main() -> None:
     """Print the table."""
     tune(1)
-    print(
-        "| agent | T | cosine, fp32 | cosine, bf16 | gradient, fp32, s | gradient, bf16, s | fp32 / bf16 |\n" + "|---" * 7 + "|"
-    )
+    head = ["agent", "T", "cosine, fp32", "cosine, bf16", "gradient, fp32, s", "gradient, bf16, s", "fp32 / bf16"]
+    print(f"| {' | '.join(head)} |\n" + "|---" * len(head) + "|")
     for name, steps in (("maml", 1), ("maml", 5), ("turtle", 5)):
         cosines: dict[str, list[float]] = {"fp32": [], "bf16": []}
         seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
