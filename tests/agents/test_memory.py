@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from tests.agents.helpers import batch_of_tasks, make_agent
 
 ROOT = Path(__file__).parent.parent.parent
 CODE = """
@@ -42,3 +45,31 @@ def test_memory_is_flat(name, kind):
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1.02
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize(
+    ("name", "weights_a_step"),
+    [
+        ("maml", 1),  # the weights themselves
+        ("turtle", 6),  # and the moving average, the meta-network's three inputs, its proposal
+        ("lstm-enhanced", 2 * 20 + 6),  # and hidden and cell state of 20 units, two gates, the gradient
+    ],
+)
+def test_an_inner_step_costs_weights_and_the_rules_state(name, weights_a_step, kind):
+    """What autograd holds grows with T by that alone: no graph of an inner gradient is kept."""
+    held = []
+    for steps in (3, 7):
+        settings = {} if name == "maml" else {"recompute": True}
+        agent, sizes = make_agent(name, kind, inner_steps=steps, clip=None, **settings), {}
+        task = batch_of_tasks(agent.spec)
+        keep = torch.autograd.graph.saved_tensors_hooks(
+            lambda t, s=sizes: s.update({t.data_ptr(): t.numel()}) or t, lambda t: t
+        )
+        with keep:
+            adapted = agent.adapt(task.support)
+        held.append(sum(sizes.values()))
+        del adapted
+    tasks_weights = 2 * agent.net.n_params
+    assert held[1] > held[0]
+    assert (held[1] - held[0]) / 4 <= (weights_a_step + 0.5) * tasks_weights + 2000
