@@ -40,8 +40,14 @@ template <class T> inline void sigmoid(T *__restrict row, long n) {
     for (long k = 0; k < n; k++) row[k] = 1 / (1 + exponential(-row[k]));
 }
 
+// Near zero by its series, since there the difference would lose a float's digits.
 template <class T> inline void tanh(T *__restrict row, long n) {
-    for (long k = 0; k < n; k++) row[k] = 2 / (1 + exponential(-2 * row[k])) - 1;
+    const T near = sizeof(T) == 4 ? T(0.2) : T(0);
+    for (long k = 0; k < n; k++) {
+        const T x = row[k], s = x * x, far = 2 / (1 + exponential(-2 * x)) - 1;
+        const T series = x * (1 + s * (T(-1 / 3.0) + s * (T(2 / 15.0) + s * T(-17 / 315.0))));
+        row[k] = x < near && x > -near ? series : far;
+    }
 }
 
 // The arrays of one step; each row of `stride` columns. Gradients have the same layout.

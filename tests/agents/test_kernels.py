@@ -110,6 +110,22 @@ def test_lstm(runs, tasks, units, raw, float64):
 
 
 @needs_kernels
+def test_small_states_keep_their_digits_in_float32():
+    """Of a first step with tiny weights: cell and hidden state near zero."""
+    torch.manual_seed(0)
+    rule = LSTMRule(LSTMConfig(hidden_units=5, raw_gradients=True))
+    weights = rule.weights.detach() * 1e-4
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        rule.weights = torch.nn.Parameter(weights.to(dtype))
+        params, grads = torch.ones(1, 9, dtype=dtype), torch.linspace(-1, 1, 9).to(dtype).unsqueeze(0)
+        found.append(rule(params, grads, torch.ones(1, dtype=dtype), 0, rule.init(params))[1])
+    for ours, exact in ((found[0].cell, found[1].cell), (found[0].hidden, found[1].hidden)):
+        assert 1e-7 < exact.abs().min() < exact.abs().max() < 1e-3
+        assert ((ours - exact).abs() <= 1e-5 * exact.abs()).all()
+
+
+@needs_kernels
 def test_what_is_not_finite_stays_so():
     sizes, math = (2, 5, 1), CompiledBlockMath()
     for bad in (torch.nan, torch.inf):
