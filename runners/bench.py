@@ -10,7 +10,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
-import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -98,9 +97,7 @@ def check(cell: Cell) -> None:
 
 def measure(cell: Cell) -> Row:
     """Measure a cell in new processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = team.free_port()
     spawn = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         pools = [stack.enter_context(ProcessPoolExecutor(1, spawn)) for _ in range(cell.processes)]
@@ -127,8 +124,7 @@ def sampler_of(workload: str, minibatch: int) -> TaskSampler:
 
 
 def _measure(cell: Cell, rank: int, port: int) -> Row:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}
-    os.environ |= {"WORLD_SIZE": str(cell.processes), "LOCAL_RANK": str(rank)}
+    os.environ |= team.place(rank, cell.processes, port)
     tune(1)
     cuda = cell.device.startswith("cuda")
     us = team.join(cell.device)

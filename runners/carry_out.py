@@ -82,7 +82,7 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
 
 def _side_by_side(plans: Sequence[Plan], folders: Sequence[Path]) -> list[list[int]]:
     """The runs, by number, in portions that can be trained at once: of small agents, and equally far."""
-    if len(plans) > 1 and not can_stack(plans[0].make_agent()):
+    if len(plans) == 1 or not can_stack(plans[0].make_agent()):
         return [[i] for i in range(len(plans))]
     by_progress: dict[tuple[float, ...], list[int]] = {}
     for i, folder in enumerate(folders):

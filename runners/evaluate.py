@@ -16,9 +16,8 @@ from agents.base import Agent
 from fewshot_env.episode import Episode, TaskSpec
 from fewshot_env.rng import task_seeds
 from fewshot_env.vector import FewShotVectorEnv
-from runners.team import Team
+from runners.team import ALONE, Team
 
-ALONE = Team()
 FROZEN_SEED = 2022
 """Seed of all validation and test episodes."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,10 +19,9 @@ def launch(folder: Path, count: int) -> int:
 
     Where a process dies, the others end too and the run's last checkpoint stays usable.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {MARK: "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    from runners.team import free_port, place  # which imports torch
+
+    port = free_port()
     words = [sys.executable, "-m", "runners", "run", "--resume", str(folder)]
     team: list[subprocess.Popen[bytes]] = []
     asked: list[int] = []
@@ -35,8 +33,7 @@ def launch(folder: Path, count: int) -> int:
     old = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for rank in range(count):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            team.append(subprocess.Popen(words, env=os.environ | shared | own))
+            team.append(subprocess.Popen(words, env=os.environ | {MARK: "1"} | place(rank, count, port)))
         codes = _wait(team)
     finally:
         for number, handler in old.items():

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from runners.team import Team
+from runners.team import ALONE, Team
 
 Row = Mapping[str, float]
-ALONE = Team()
 
 
 class Logger(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -67,6 +68,22 @@ class Team:
             dist.destroy_process_group()
 
 
+ALONE = Team()
+
+
+def free_port() -> int:
+    """A port of this machine at which a team can meet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def place(rank: int, size: int, port: int) -> dict[str, str]:
+    """The environment variables from which process `rank` of a team on this machine joins, as torchrun sets them."""
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+    return where | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+
+
 def join(device: str) -> Team:
     """The team that torchrun's (or `--processes`') environment variables speak of; alone without them.
 
@@ -75,14 +92,14 @@ def join(device: str) -> Team:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return Team()
     cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    local, gpus = os.environ.get("LOCAL_RANK", ""), torch.cuda.device_count()
+    if cuda and local.isdigit() and int(local) >= gpus:
+        raise FewShotError(
+            f"process {local} has no GPU of its own ({gpus} found); use fewer processes, or --device cpu"
+        )
     try:
-        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if cuda and local >= gpus:
-            raise FewShotError(
-                f"process {local} has no GPU of its own ({gpus} found); use fewer processes, or --device cpu"
-            )
         if cuda:
-            torch.cuda.set_device(local)
+            torch.cuda.set_device(int(local))
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     except (KeyError, ValueError, RuntimeError) as error:
         raise FewShotError(

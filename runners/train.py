@@ -27,10 +27,9 @@ from runners.progress import Report, progress
 from runners.result import build, numbers
 from runners.run_dir import write_json
 from runners.stop import Interrupted, stop_signals
-from runners.team import MemberLost, Team
+from runners.team import ALONE, MemberLost, Team
 from runners.track import Track
 
-ALONE = Team()
 SAVE_SECONDS = 300.0  # a killed run loses no more than this, however far apart its validations are
 
 
