@@ -159,8 +159,10 @@ class Agent(nn.Module, ABC):
         with torch.no_grad():
             predictions = self.predict(self.adapt(task.support.to(device)), task.query.to(device).x)[0].cpu()
         self.train(mode)
-        answers = predictions.argmax(-1) if self.spec.kind == "classification" else predictions
-        return np.asarray(answers.numpy())
+        if self.spec.kind == "regression":
+            return np.asarray(predictions.numpy())
+        n_way = int(task.support.labels.amax()) + 1 if len(task.support.labels[0]) else self.spec.n_outputs
+        return np.asarray(predictions[:, :n_way].argmax(-1).numpy())  # among the classes that this task has
 
     def inspect(self, adapted: Any) -> dict[str, float]:
         """Numbers about an adaptation worth logging, for example {"loss/0": ..} by inner step."""

@@ -32,13 +32,17 @@ def register(entry: EnvEntry) -> None:
     """Add a task family, with both faces, to Gymnasium and to `fsl`; raises FewShotError on a taken name."""
     if entry.name in ENVS or entry.id in gymnasium.registry:
         raise FewShotError(f"the environment {entry.name!r} ({entry.id}) is already registered; choose another name")
+    _register_id(entry)
+    ENVS[entry.name] = entry
+
+
+def _register_id(entry: EnvEntry) -> None:
     gymnasium.register(
         entry.id,
         entry_point="fewshot_env.env:FewShotEnv",
         vector_entry_point="fewshot_env.vector:FewShotVectorEnv",
         kwargs={"sampler": entry.sampler},
     )
-    ENVS[entry.name] = entry
 
 
 def register_prepared(folder: str | Path | None = None) -> None:
@@ -54,9 +58,13 @@ def register_prepared(folder: str | Path | None = None) -> None:
 def find(name: str, folder: str | Path | None = None) -> EnvEntry:
     """The entry called `name`: a short name, a Gymnasium id, or "module:id" with the module that registers it.
 
+    Names joined by "+" are a mixture: each task is of one of them (`fewshot_env.mixture`).
+
     Prepared stores of `folder` (default: `store.data_dir()`) are known by their names.
     Raises FewShotError with the nearest name for an unknown one.
     """
+    if "+" in name:
+        return _mixture([find(part.strip(), folder) for part in name.split("+")])
     module, colon, rest = name.partition(":")
     if colon:
         if "" not in sys.path:  # an installed command does not look into the current folder by itself
@@ -71,6 +79,18 @@ def find(name: str, folder: str | Path | None = None) -> EnvEntry:
         if name in (entry.name, entry.id):
             return entry
     raise FewShotError(f"unknown environment {name!r}{suggest(name, ENVS)}; known: {', '.join(ENVS)}")
+
+
+def _mixture(parts: list[EnvEntry]) -> EnvEntry:
+    """The entry of a mixture, known to Gymnasium; it is no environment of its own in `ENVS`."""
+    names = [part.name for part in parts]
+    if len(set(names)) < len(names):
+        raise FewShotError(f"the mixture {'+'.join(names)} names an environment twice; name each once")
+    name, id_ = "+".join(names), f"FewShot/{'.'.join(names)}-v0"
+    entry = EnvEntry(name, id_, f"fewshot_env.mixture:{name}", f"each task from one of {', '.join(names)}")
+    if id_ not in gymnasium.registry:
+        _register_id(entry)
+    return entry
 
 
 def load_plugins() -> None:

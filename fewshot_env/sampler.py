@@ -33,7 +33,9 @@ class TaskSampler(Protocol):
     spec: TaskSpec
     """The tasks' spaces; n_outputs counts the base classes in minibatches."""
     support_size: int
+    """Items of a task's support; of the largest, where they differ (fewshot_env.shapes)."""
     query_size: int
+    """Items of a task's query, likewise."""
     fingerprint: str
     """Names the task distribution, data included: two samplers with one fingerprint deal equal tasks."""
 

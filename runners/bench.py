@@ -132,19 +132,22 @@ def _measure(cell: Cell, rank: int, port: int) -> Row:
     sampler = sampler_of(cell.workload, agent.config.minibatch)
     agent.reduce = us.sum
     batch = agent.config.tasks_per_step
-    parts = parts_of(agent, batch, us)
-    envs = {len(part): FewShotVectorEnv(sampler, len(part), cell.device) for part in parts}
+    share = us.share(batch)
+    env = FewShotVectorEnv(sampler, 1, cell.device)
+    parts = parts_of(agent, env, list(share))
+    envs = {len(part): env.of_size(len(part)) for part in parts}
     stack, steps = Stack([agent]), [0]
 
     def step() -> None:
+        seeds = task_seeds(0, "train", steps[0] * batch + share.start, len(share))
         for part in parts:
-            seeds = task_seeds(0, "train", steps[0] * batch + part.start, len(part))
-            outer_step(stack, envs[len(part)], seeds, last=part == parts[-1])
+            outer_step(stack, envs[len(part)], [seeds[i] for i in part], last=part is parts[-1])
         steps[0] += 1
 
     def deal() -> None:
+        seeds = task_seeds(0, "train", share.start, len(share))
         for part in parts:
-            envs[len(part)].reset(options={"task_seed": task_seeds(0, "train", part.start, len(part))})
+            envs[len(part)].reset(options={"task_seed": [seeds[i] for i in part]})
 
     limit = _limit(cell.workload, cell.device)
     before = _memory(cuda)

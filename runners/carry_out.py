@@ -81,8 +81,8 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
 
 
 def _side_by_side(plans: Sequence[Plan], folders: Sequence[Path]) -> list[list[int]]:
-    """The runs, by number, in portions that can be trained at once: of small agents, and equally far."""
-    if len(plans) == 1 or not can_stack(plans[0].make_agent()):
+    """The runs, by number, in portions to be trained at once: of small agents, equally far, with tasks of one shape."""
+    if len(plans) == 1 or plans[0].varies or not can_stack(plans[0].make_agent()):
         return [[i] for i in range(len(plans))]
     by_progress: dict[tuple[float, ...], list[int]] = {}
     for i, folder in enumerate(folders):
@@ -100,7 +100,7 @@ def _progress(file: Path) -> tuple[float, ...]:
 
 
 def _report(plan: Plan, results: Sequence[dict[str, Any]], where: Path) -> None:
-    floor = f" (chance {1 / plan.spec.n_outputs:.3f})" if plan.spec.kind == "classification" else ""
+    floor = f" (chance {1 / plan.spec.n_outputs:.3f})" if plan.spec.kind == "classification" and not plan.varies else ""
     words = in_words(results[0]) if len(results) == 1 else _over_seeds(results)
     print(f"test on {plan.pair.target.name}: {words}{floor}")
     print(f"see it: tensorboard --logdir {where.parent if len(results) == 1 else where}")

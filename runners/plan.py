@@ -24,6 +24,7 @@ from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair
 from fewshot_env.registry import EnvEntry
 from fewshot_env.sampler import TaskConfig, sampler_class
+from fewshot_env.shapes import ends, varies
 from fewshot_env.vector import FewShotVectorEnv
 from runners.machine import usable_device
 from runners.settings import Settings, section, validate
@@ -77,6 +78,8 @@ class Plan:
     agent_class: type[Agent]
     agent_config: AgentConfig
     spec: TaskSpec
+    varies: bool
+    """Whether tasks have different shapes."""
 
     @property
     def settings(self) -> Settings:
@@ -137,7 +140,8 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     sampler = sampler_class(pair.source.sampler)
     env_config = validate(sampler.Config, section(settings, "env"), "env.", RESERVED)
     own = env_config.model_dump(exclude=set(RESERVED))
-    spec = sampler(**own, split="train").spec
+    family = sampler(**own, split="train")
+    spec = family.spec
     sampler(**own, split="val")
     target = sampler_class(pair.target.sampler)
     chosen = own if target.Config is sampler.Config else section(settings, "env")
@@ -146,7 +150,7 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     pair.check(spec, target(**target_config.model_dump(exclude=set(RESERVED)), split="test").spec)
 
     agent_class = agent_spec.load()
-    n_shot = int(getattr(env_config, "n_shot", 1))
+    n_shot, _ = ends(getattr(env_config, "n_shot", 1))
     defaults = agent_class.Config.paper(spec, n_shot) | dict(agent_spec.settings)
     chosen = section(settings, "agent")
     validate(agent_class.Config, chosen, "agent.")
@@ -154,7 +158,7 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     protocol = paper_protocol(spec, n_shot) | (quick_protocol(spec) if preset == "quick" else {})
     fixed: Settings = {"env": str(pair)} | ({} if agent_class.learns else {"train_tasks": 0})
     run = validate(RunConfig, protocol | {k: v for k, v in settings.items() if "." not in k} | fixed)
-    return Plan(run, pair, env_config, target_config, agent_class, agent_config, spec)
+    return Plan(run, pair, env_config, target_config, agent_class, agent_config, spec, varies(family))
 
 
 def load_plugins() -> None:

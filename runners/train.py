@@ -16,6 +16,7 @@ from agents.stack import Stack
 from fewshot_env.episode import Episode
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import task_seeds
+from fewshot_env.shapes import by_shape
 from fewshot_env.vector import FewShotVectorEnv
 from runners import checkpoint
 from runners.evaluate import evaluate, frozen_seeds, summarise
@@ -51,7 +52,7 @@ class Run:
             self._take_up(found, folders[0] / "last.pt")
             torch.set_rng_state(found[0]["rng"].cpu())
         self.at = self.tracks[0].at  # how far all are
-        self.envs: dict[int, FewShotVectorEnv] = {}
+        self.train_env = self.plan.make_env("train", 1)
         self.val_env = self.plan.make_env("val", self.plan.run.eval_batch * len(plans))
         self.val_seeds = frozen_seeds("val", self.plan.run.val_tasks)
         self._saved = time.monotonic()
@@ -104,22 +105,16 @@ class Run:
 
     def _outer_step(self, before: int, batch: int) -> None:
         """One outer step of every run: this process's share of the tasks, as many at once as is best."""
-        parts = parts_of(self.stack.agent, batch, self.team)
+        share = self.team.share(batch)
+        seeds = [task_seeds(t.plan.run.seed, "train", before + share.start, len(share)) for t in self.tracks]
+        parts = parts_of(self.stack.agent, self.train_env, seeds[0])
         for part in parts:
-            seeds = [
-                s for t in self.tracks for s in task_seeds(t.plan.run.seed, "train", before + part.start, len(part))
-            ]
-            env = self._train_env(len(seeds))
-            inner, rows = outer_step(self.stack, env, seeds, last=part == parts[-1])
+            dealt = [of_run[i] for of_run in seeds for i in part]
+            inner, rows = outer_step(self.stack, self.train_env.of_size(len(dealt)), dealt, last=part is parts[-1])
             for track, row in zip(self.tracks, inner, strict=True):
                 track.at.meter.add("inner", row, len(part))
         for track, row in zip(self.tracks, rows, strict=True):
             track.at.meter.add("train", row)
-
-    def _train_env(self, tasks: int) -> FewShotVectorEnv:
-        if tasks not in self.envs:
-            self.envs[tasks] = self.plan.make_env("train", tasks)
-        return self.envs[tasks]
 
     def _log(self, more: dict[str, float]) -> dict[str, float]:
         """Write the means since the last time, and `more`, for every run; returns the first run's."""
@@ -212,11 +207,9 @@ class Run:
             raise FewShotError(f"the checkpoint {file} belongs to another agent or environment; start anew") from error
 
 
-def parts_of(agent: Agent, batch: int, team: Team) -> list[range]:
-    """The share of a meta-batch of so many tasks that is this process's, in the parts best computed at once."""
-    share = team.share(batch)
-    size = agent.at_once or len(share)
-    return [share[i : i + size] for i in range(0, len(share), size)]
+def parts_of(agent: Agent, env: FewShotVectorEnv, seeds: list[int]) -> list[list[int]]:
+    """The tasks of these seeds, by number, in the parts best computed at once: of one shape each."""
+    return by_shape(env.sampler, seeds, agent.at_once or len(seeds))
 
 
 def check_shares(plan: Plan, processes: int) -> None:
@@ -235,10 +228,10 @@ def outer_step(
     last: whether these are the meta-batch's last tasks, so that the step is taken. Returns what `inspect` and
     `meta_update` say of every run (the latter empty before the last).
     """
-    obs, _ = env.reset(options={"task_seed": seeds})
+    obs, dealt = env.reset(options={"task_seed": seeds})
     episode = Episode.from_obs(obs)
     adapted = stack.agent.adapt(episode.support)
-    predictions = stack.agent.predict(adapted, episode.query.x)
+    predictions = stack.agent.predict(adapted, episode.query.x)[..., : dealt["n_outputs"]]
     *_, info = env.step(predictions)
     if last:
         return stack.inspect(adapted), stack.meta_update(predictions, info["query_y"])
