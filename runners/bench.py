@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -35,7 +34,7 @@ from fewshot_env.sine import SineSampler
 from fewshot_env.store import ImageClass, ImageStore
 from fewshot_env.vector import FewShotVectorEnv
 from runners import team
-from runners.machine import tune, usable_device
+from runners.machine import peak_memory, tune, usable_device
 from runners.settings import Settings, validate
 from runners.train import outer_step, parts_of
 
@@ -147,11 +146,11 @@ def _measure(cell: Cell, rank: int, port: int) -> Row:
             envs[len(part)].reset(options={"task_seed": task_seeds(0, "train", part.start, len(part))})
 
     limit = _limit(cell.workload, cell.device)
-    before = _memory(cuda)
+    before = peak_memory(cuda)
     step()
     step()
     count, (wall, cpu) = _repeat(step, cell.seconds, us)
-    peak = max(us.gather(_memory(cuda)))
+    peak = max(us.gather(peak_memory(cuda)))
     times, (dealing, _) = _repeat(deal, cell.seconds / 10, us)
     gflop = _flop(step) * us.size / batch / 1e9
     cpu_all = sum(us.gather(cpu))
@@ -179,16 +178,6 @@ def _repeat(act: Callable[[], None], seconds: float, us: team.Team) -> tuple[int
         wall = time.monotonic() - start
         if us.gather(wall)[0] > seconds:
             return count, (wall, time.process_time() - cpu)
-
-
-def _memory(cuda: bool) -> float:
-    """Peak memory so far, MB."""
-    if cuda:
-        return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would begin with the parent's peak
-        return next(int(s.split()[1]) for s in status.read_text().splitlines() if s.startswith("VmHWM")) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _limit(workload: str, device: str) -> float:
