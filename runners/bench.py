@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -29,15 +28,16 @@ from agents.stack import Stack
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError, suggest
 from fewshot_env.images import ImageSampler
-from fewshot_env.rng import SPLITS, task_seeds
+from fewshot_env.rng import SPLITS
 from fewshot_env.sampler import TaskSampler
+from fewshot_env.shapes import by_shape
 from fewshot_env.sine import SineSampler
 from fewshot_env.store import ImageClass, ImageStore
 from fewshot_env.vector import FewShotVectorEnv
 from runners import team
-from runners.machine import tune, usable_device
+from runners.machine import peak_memory, tune, usable_device
 from runners.settings import Settings, validate
-from runners.train import outer_step, parts_of
+from runners.step import dealt_seeds, outer_step
 
 WORKLOADS = {
     "sine": ("sine 5-shot, MLP 1-40-40-1", 5),
@@ -132,29 +132,24 @@ def _measure(cell: Cell, rank: int, port: int) -> Row:
     sampler = sampler_of(cell.workload, agent.config.minibatch)
     agent.reduce = us.sum
     batch = agent.config.tasks_per_step
-    share = us.share(batch)
-    env = FewShotVectorEnv(sampler, 1, cell.device)
-    parts = parts_of(agent, env, list(share))
-    envs = {len(part): env.of_size(len(part)) for part in parts}
     stack, steps = Stack([agent]), [0]
+    env = FewShotVectorEnv(sampler, 1, cell.device)
 
     def step() -> None:
-        seeds = task_seeds(0, "train", steps[0] * batch + share.start, len(share))
-        for part in parts:
-            outer_step(stack, envs[len(part)], [seeds[i] for i in part], last=part is parts[-1])
+        outer_step(stack, env, [dealt_seeds(0, steps[0] * batch, batch, us)])
         steps[0] += 1
 
     def deal() -> None:
-        seeds = task_seeds(0, "train", share.start, len(share))
-        for part in parts:
-            envs[len(part)].reset(options={"task_seed": [seeds[i] for i in part]})
+        seeds = dealt_seeds(0, 0, batch, us)
+        for part in by_shape(sampler, seeds, agent.at_once or batch):
+            env.of_size(len(part)).reset(options={"task_seed": [seeds[i] for i in part]})
 
     limit = _limit(cell.workload, cell.device)
-    before = _memory(cuda)
+    before = peak_memory(cuda)
     step()
     step()
     count, (wall, cpu) = _repeat(step, cell.seconds, us)
-    peak = max(us.gather(_memory(cuda)))
+    peak = max(us.gather(peak_memory(cuda)))
     times, (dealing, _) = _repeat(deal, cell.seconds / 10, us)
     gflop = _flop(step) * us.size / batch / 1e9
     cpu_all = sum(us.gather(cpu))
@@ -182,16 +177,6 @@ def _repeat(act: Callable[[], None], seconds: float, us: team.Team) -> tuple[int
         wall = time.monotonic() - start
         if us.gather(wall)[0] > seconds:
             return count, (wall, time.process_time() - cpu)
-
-
-def _memory(cuda: bool) -> float:
-    """Peak memory so far, MB."""
-    if cuda:
-        return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would begin with the parent's peak
-        return next(int(s.split()[1]) for s in status.read_text().splitlines() if s.startswith("VmHWM")) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _limit(workload: str, device: str) -> float:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-import sys
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,30 +15,40 @@ from runners import launch, run_dir, team
 from runners.checkpoint import load
 from runners.evaluate import in_words
 from runners.plan import Plan, make_plan
+from runners.say import log
+from runners.score import over_seeds, seeds_in_words
 from runners.settings import Settings
 from runners.stop import Interrupted
 from runners.train import Run, check_shares
 
 
-def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes: int) -> None:
-    """New runs in new folders. Everything is checked before the first folder is made."""
+def planned(settings: Settings, preset: str, seeds: int, processes: int) -> list[Plan]:
+    """The plans of so many seeds; raises FewShotError for whatever would keep them from being carried out."""
     first = make_plan(settings, preset)
     plans = [make_plan(settings | {"seed": first.run.seed + i}, preset) if i else first for i in range(seeds)]
     first.make_agent()  # an unusable device or setting is found now
-    us = team.join(first.run.device)
-    check_shares(first, max(processes, us.size))
+    check_shares(first, processes)
+    return plans
+
+
+def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes: int) -> list[Path]:
+    """New runs in new folders, which are returned. Everything is checked before the first folder is made."""
+    plans = planned(settings, preset, seeds, processes)
+    us = team.join(plans[0].run.device)
+    check_shares(plans[0], us.size)
     folders: list[Path] = []
     if us.leads:
-        folders = run_dir.create_group(log_dir, plans) if seeds > 1 else [run_dir.create(log_dir, first)]
+        folders = run_dir.create_group(log_dir, plans) if seeds > 1 else [run_dir.create(log_dir, plans[0])]
     try:
         folders = us.gather(folders)[0]
     except team.MemberLost:
         raise FewShotError("the first process could not make the run's folder; its own message says why") from None
     _carry_out(plans, folders, us, processes)
+    return folders
 
 
-def resume(folder: Path, processes: int) -> None:
-    """Runs continued from their last checkpoints; `folder` holds one, or several by seed."""
+def resume(folder: Path, processes: int) -> list[Path]:
+    """Runs continued from their last checkpoints; `folder` holds one, or several by seed. All of them are returned."""
     folders = run_dir.members(folder)
     unfinished = [f for f in folders if not (f / "result.json").exists()]
     if not unfinished:
@@ -50,34 +58,35 @@ def resume(folder: Path, processes: int) -> None:
     us = team.join(plans[0].run.device)
     check_shares(plans[0], max(processes, us.size))
     _carry_out(plans, unfinished, us, processes)
+    return folders
 
 
 def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, processes: int) -> None:
     run, where = plans[0].run, run_dir.group_of(folders)
     if us.leads and not launch.launched():
         seeds = f"seed {run.seed}" if len(plans) == 1 else f"seeds {run.seed} to {plans[-1].run.seed}"
-        print(f"{run.agent} on {plans[0].pair}, {run.train_tasks} tasks, {seeds}: {where}", flush=True)
+        log.info(f"{run.agent} on {plans[0].pair}, {run.train_tasks} tasks, {seeds}: {where}")
+        for key, value in plans[0].settings.items():
+            log.debug(f"  {key} = {json.dumps(value)}")
     if processes > 1 and us.size == 1:
         code = launch.launch(where, processes)
         if code:
             raise typer.Exit(code)
         return
-    results, again = [], f"fsl run --resume {where}"
+    again = f"fsl run --resume {where}"
     try:
         for batch in _side_by_side(plans, folders):
-            results += Run([plans[i] for i in batch], [folders[i] for i in batch], us)()
+            Run([plans[i] for i in batch], [folders[i] for i in batch], us)()
     except Interrupted as stop:
         if us.leads:
-            print(f"interrupted; continue with: {again}", file=sys.stderr)
+            log.warning(f"interrupted; continue with: {again}")
         raise typer.Exit(stop.code) from None
     except team.MemberLost as lost:
         if not launch.launched():  # else the process that launched us tells
-            print(f"fsl: another process of this run is gone ({lost}); continue with: {again}", file=sys.stderr)
+            log.warning(f"fsl: another process of this run is gone ({lost}); continue with: {again}")
         raise typer.Exit(1) from None
     finally:
         us.leave()
-    if us.leads:
-        _report(plans[0], results, where)
 
 
 def _side_by_side(plans: Sequence[Plan], folders: Sequence[Path]) -> list[list[int]]:
@@ -99,21 +108,16 @@ def _progress(file: Path) -> tuple[float, ...]:
     return (content["tasks_seen"], *[float(m["step"]) for m in moments])
 
 
-def _report(plan: Plan, results: Sequence[dict[str, Any]], where: Path) -> None:
-    floor = f" (chance {1 / plan.spec.n_outputs:.3f})" if plan.spec.kind == "classification" and not plan.varies else ""
-    words = in_words(results[0]) if len(results) == 1 else _over_seeds(results)
-    print(f"test on {plan.pair.target.name}: {words}{floor}")
-    print(f"see it: tensorboard --logdir {where.parent if len(results) == 1 else where}")
-
-
-def _over_seeds(results: Sequence[dict[str, Any]]) -> str:
-    """One line: "mse 0.471 ± 0.013 (95 % interval over 3 seeds), from 0.460 to 0.487"."""
-    means = [r["mean"] for r in results if r["mean"] is not None]
-    diverged = sum(r["diverged"] for r in results)
-    if len(means) < 2:
-        return f"{results[0]['metric']}: fewer than two of {len(results)} seeds have a finite mean"
-    half = 1.96 * statistics.stdev(means) / math.sqrt(len(means))
-    return (
-        f"{results[0]['metric']} {statistics.fmean(means):.3f} ± {half:.3f} (95 % interval over {len(means)} seeds), "
-        f"from {min(means):.3f} to {max(means):.3f}" + (f", {diverged} tasks diverged" if diverged else "")
-    )
+def report(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
+    """What came of finished runs that differ in their seeds, for JSON and in words."""
+    results, where = [run_dir.read_result(folder) for folder in folders], run_dir.group_of(folders)
+    log.info(f"see it: tensorboard --logdir {where.parent if len(folders) == 1 else where}")
+    pair, ways = results[0]["env"], results[0]["settings"].get("env.n_way")
+    floor = f" (chance {1 / ways:.3f})" if isinstance(ways, int) else ""
+    if len(folders) == 1:
+        found, words = results[0] | {"folder": str(where)}, in_words(results[0])
+    else:
+        runs = [result | {"folder": str(folder)} for result, folder in zip(results, folders, strict=True)]
+        found = {"env": pair, "agent": results[0]["agent"], "folder": str(where)} | over_seeds(results) | {"runs": runs}
+        words = seeds_in_words(found, len(folders))
+    return found, f"test on {pair.split('->')[-1]}: {words}{floor}"

@@ -8,12 +8,9 @@ from typing import Annotated
 import typer
 
 from fewshot_env.errors import FewShotError
+from runners.options import DataDir
 
 data_app = typer.Typer(help="Prepare image data sets, check them, and see what is there.", no_args_is_help=True)
-
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Prepared data sets; default $FSL_HOME/data or ~/.cache/fsl/data.")
-]
 
 
 @data_app.command()

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from runners.say import flags
+
 MARK = "FSL_LAUNCHED"
 PATIENCE = 30.0  # seconds in which the others of a team may save and leave
 
@@ -22,7 +24,7 @@ def launch(folder: Path, count: int) -> int:
     from runners.team import free_port, place  # which imports torch
 
     port = free_port()
-    words = [sys.executable, "-m", "runners", "run", "--resume", str(folder)]
+    words = [sys.executable, "-m", "runners", "run", "--resume", str(folder), *flags()]
     team: list[subprocess.Popen[bytes]] = []
     asked: list[int] = []
 
@@ -60,6 +62,11 @@ def launched() -> bool:
 def quiet() -> bool:
     """Whether another process of a launched team says what this one would say."""
     return launched() and os.environ.get("RANK") != "0"
+
+
+def tells() -> bool:
+    """Whether this process is the one of its team that tells the result: the launcher, or torchrun's first."""
+    return not launched() and os.environ.get("RANK", "0") == "0"
 
 
 def _send(team: list[subprocess.Popen[bytes]], number: int) -> None:

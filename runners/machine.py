@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import resource
 import warnings
+from pathlib import Path
 
 import torch
 
@@ -38,3 +40,13 @@ def usable_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0].split(". ")[0][:100]
         raise FewShotError(f"device {name!r} can not be used ({reason}); use --device cpu") from error
     return device
+
+
+def peak_memory(cuda: bool) -> float:
+    """Peak memory of this process (or of its GPU) so far, MB."""
+    if cuda:
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would begin with the parent's peak
+        return next(int(s.split()[1]) for s in status.read_text().splitlines() if s.startswith("VmHWM")) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from types import MappingProxyType
-from typing import Any
 
 import gymnasium
 import torch
@@ -17,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agents import registry as agent_registry
 from agents.base import Agent, AgentConfig
-from agents.registry import AgentSpec
 from fewshot_env import registry as env_registry
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
@@ -170,28 +165,3 @@ def load_plugins() -> None:
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
     return {name: version(name) for name in ("fewshot", "torch", "gymnasium", "numpy")}
-
-
-def describe(
-    model: type[BaseModel], prefix: str, own: Mapping[str, Any] = MappingProxyType({}), hidden: Sequence[str] = ()
-) -> str:
-    """Every setting of a model: key, default (or the value in `own`) and sentence."""
-    lines = []
-    for name, field in model.model_fields.items():
-        if name not in hidden:
-            default = "required" if field.is_required() else json.dumps(own.get(name, field.get_default()))
-            lines.append(f"  {prefix}{name} = {default}\n      {field.description or ''}")
-    return "\n".join(lines)
-
-
-def paper_choices(agent: AgentSpec | None) -> str:
-    """The paper's settings that depend on the tasks: an agent's, or those of a run."""
-    sine = TaskSpec("regression", (1,), 1, 1, (-5, 5), (-10, 10))
-    images = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
-    lines = ["\nthe paper's settings that depend on the tasks"]
-    for label, spec, n_shot in (("sine", sine, 5), ("images, 1-shot", images, 1), ("images, 5-shot", images, 5)):
-        chosen = paper_protocol(spec, n_shot) if agent is None else agent.load().Config.paper(spec, n_shot)
-        own = {} if agent is None else agent.settings
-        values = ", ".join(f"{k} = {json.dumps(v)}" for k, v in chosen.items() if k not in own)
-        lines.append(f"  {label:<15} {values or 'as above'}")
-    return "\n".join(lines)

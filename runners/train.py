@@ -11,13 +11,8 @@ from typing import Any
 
 import torch
 
-from agents.base import Agent
 from agents.stack import Stack
-from fewshot_env.episode import Episode
 from fewshot_env.errors import FewShotError
-from fewshot_env.rng import task_seeds
-from fewshot_env.shapes import by_shape
-from fewshot_env.vector import FewShotVectorEnv
 from runners import checkpoint
 from runners.evaluate import evaluate, frozen_seeds, summarise
 from runners.loggers import Loggers
@@ -27,6 +22,7 @@ from runners.plan import Plan
 from runners.progress import Report, progress
 from runners.result import build, numbers
 from runners.run_dir import write_json
+from runners.step import dealt_seeds, outer_step
 from runners.stop import Interrupted, stop_signals
 from runners.team import ALONE, MemberLost, Team
 from runners.track import Track
@@ -104,17 +100,13 @@ class Run:
                     self._save_last()
 
     def _outer_step(self, before: int, batch: int) -> None:
-        """One outer step of every run: this process's share of the tasks, as many at once as is best."""
-        share = self.team.share(batch)
-        seeds = [task_seeds(t.plan.run.seed, "train", before + share.start, len(share)) for t in self.tracks]
-        parts = parts_of(self.stack.agent, self.train_env, seeds[0])
-        for part in parts:
-            dealt = [of_run[i] for of_run in seeds for i in part]
-            inner, rows = outer_step(self.stack, self.train_env.of_size(len(dealt)), dealt, last=part is parts[-1])
-            for track, row in zip(self.tracks, inner, strict=True):
-                track.at.meter.add("inner", row, len(part))
-        for track, row in zip(self.tracks, rows, strict=True):
-            track.at.meter.add("train", row)
+        """One outer step of every run, on this process's share of the tasks."""
+        seeds = [dealt_seeds(track.plan.run.seed, before, batch, self.team) for track in self.tracks]
+        inner, rows = outer_step(self.stack, self.train_env, seeds)
+        for r, track in enumerate(self.tracks):
+            for tasks, of_runs in inner:
+                track.at.meter.add("inner", of_runs[r], tasks)
+            track.at.meter.add("train", rows[r])
 
     def _log(self, more: dict[str, float]) -> dict[str, float]:
         """Write the means since the last time, and `more`, for every run; returns the first run's."""
@@ -207,36 +199,12 @@ class Run:
             raise FewShotError(f"the checkpoint {file} belongs to another agent or environment; start anew") from error
 
 
-def parts_of(agent: Agent, env: FewShotVectorEnv, seeds: list[int]) -> list[list[int]]:
-    """The tasks of these seeds, by number, in the parts best computed at once: of one shape each."""
-    return by_shape(env.sampler, seeds, agent.at_once or len(seeds))
-
-
 def check_shares(plan: Plan, processes: int) -> None:
     """Raise FewShotError where one of so many processes would have no tasks of a meta-batch."""
     tasks = plan.agent_config.tasks_per_step
     if processes > tasks:
         what = "a minibatch can not be split" if plan.agent_config.minibatch else f"a meta-batch has {tasks} tasks"
         raise FewShotError(f"{processes} processes are too many: {what}; use fewer, or raise --meta-batch")
-
-
-def outer_step(
-    stack: Stack, env: FewShotVectorEnv, seeds: list[int], last: bool = True
-) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Deal tasks, adapt, predict, have them marked, learn: the Gymnasium loop.
-
-    last: whether these are the meta-batch's last tasks, so that the step is taken. Returns what `inspect` and
-    `meta_update` say of every run (the latter empty before the last).
-    """
-    obs, dealt = env.reset(options={"task_seed": seeds})
-    episode = Episode.from_obs(obs)
-    adapted = stack.agent.adapt(episode.support)
-    predictions = stack.agent.predict(adapted, episode.query.x)[..., : dealt["n_outputs"]]
-    *_, info = env.step(predictions)
-    if last:
-        return stack.inspect(adapted), stack.meta_update(predictions, info["query_y"])
-    stack.agent.accumulate(predictions, info["query_y"])
-    return stack.inspect(adapted), []
 
 
 def _table(settings: dict[str, Any]) -> str:

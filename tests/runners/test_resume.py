@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from runners import checkpoint
-from runners.train import outer_step
+from runners.step import outer_step
 from tests.runners.helpers import IMAGES, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
 
 CASES = {

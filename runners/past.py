@@ -1,0 +1,113 @@
+"""Past runs: what lies in a folder of runs, how far each is, and its score."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fewshot_env.errors import FewShotError
+from runners.score import over_seeds, short
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run, or the runs of several seeds. score: metric, mean and 95 % interval (over tasks, or over seeds)."""
+
+    folder: Path
+    env: str
+    agent: str
+    seeds: tuple[int, ...]
+    started: datetime
+    state: str
+    """finished, running or interrupted."""
+    tasks: int
+    """The fewest tasks seen by a seed."""
+    train_tasks: int
+    score: dict[str, Any] | None
+
+    def plain(self) -> dict[str, Any]:
+        """Plain types for JSON."""
+        return vars(self) | {"folder": str(self.folder), "started": self.started.isoformat(), "seeds": [*self.seeds]}
+
+    def row(self) -> tuple[str, ...]:
+        """The same as texts for a table."""
+        state = self.state if self.state == "finished" else f"{self.state} {self.tasks}/{self.train_tasks}"
+        seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
+        score = short(self.score) if self.score else ""
+        return f"{self.started:%Y-%m-%d %H:%M}", self.env, self.agent, seeds, state, score, str(self.folder)
+
+
+def past_runs(log_dir: Path) -> list[PastRun]:
+    """The runs below a folder, newest last; raises FewShotError where there is no such folder."""
+    if not log_dir.is_dir():
+        raise FewShotError(f"there is no folder {log_dir}; fsl run makes it, or name the --log-dir of your runs")
+    groups: dict[Path, list[Path]] = {}
+    for config in log_dir.rglob("config.json"):
+        folder = config.parent
+        groups.setdefault(folder.parent if _is_seed(folder) else folder, []).append(folder)
+    found = [run for where, folders in groups.items() if (run := _read(where, folders)) is not None]
+    return sorted(found, key=lambda run: (run.started, run.folder))
+
+
+def _is_seed(folder: Path) -> bool:
+    return folder.name.startswith("seed") and folder.name[4:].isdigit() and not (folder.parent / "config.json").exists()
+
+
+def _read(where: Path, folders: list[Path]) -> PastRun | None:
+    """The run of one or several seeds in a folder; None where it is not one of ours."""
+    settings: list[dict[str, Any]] = [_json(folder / "config.json").get("settings") or {} for folder in folders]
+    if not all({"env", "agent", "seed", "train_tasks"} <= set(s) for s in settings):
+        return None
+    results = [_json(folder / "result.json") for folder in folders]
+    done = [r for r in results if {"metric", "mean", "ci95", "diverged"} <= set(r)]
+    seen = [r.get("trained_tasks", 0) if r else _tasks_seen(f) for r, f in zip(results, folders, strict=True)]
+    if len(done) == len(folders):
+        state = "finished"
+    else:
+        state = "running" if any(_is_held(folder) for folder in folders) else "interrupted"
+    score = over_seeds(done) if len(folders) > 1 and done else done[0] if done else None
+    return PastRun(
+        where,
+        settings[0]["env"],
+        settings[0]["agent"],
+        tuple(sorted(s["seed"] for s in settings)),
+        datetime.fromtimestamp(min((folder / "config.json").stat().st_mtime for folder in folders)),
+        state,
+        min(seen),
+        settings[0]["train_tasks"],
+        None if score is None else {name: score[name] for name in ("metric", "mean", "ci95")},
+    )
+
+
+def _tasks_seen(folder: Path) -> int:
+    """The number of tasks at the last row of the log."""
+    try:
+        rows = (folder / "metrics.jsonl").read_text().splitlines()
+        return max((int(json.loads(row)["tasks"]) for row in rows[-1:]), default=0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process works in the folder, which it then holds locked."""
+    if not (folder / ".lock").exists():
+        return False
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

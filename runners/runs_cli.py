@@ -1,0 +1,24 @@
+"""The command `fsl runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from runners.options import Json
+from runners.say import columns, voice
+
+
+def runs(
+    log_dir: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the runs.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """The past runs with their scores (mean and 95 % interval), newest last."""
+    with voice(as_json) as tell:
+        from runners.past import past_runs
+
+        found = past_runs(log_dir)
+        words = columns([run.row() for run in found], indent="") if found else f"no runs in {log_dir}"
+        tell([run.plain() for run in found], words)
