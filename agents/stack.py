@@ -87,6 +87,11 @@ class Stack:
             whole["state"][k] = _combined([state["optimizer"]["state"][k] for state in states], torch.cat)
         self.agent.optimizer.load_state_dict(whole)
 
+    def load_weights(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Take up the weights alone, as for a test: the runs may have taken different numbers of steps."""
+        for member, state in zip(self.members, states, strict=True):
+            member.load_state_dict(state["weights"])
+
 
 def can_stack(agent: Agent) -> bool:
     """Whether runs of this agent can be stacked: its class says so, and its base learner is small."""

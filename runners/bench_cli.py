@@ -26,7 +26,7 @@ def bench(
     meta_batch: Annotated[int | None, typer.Option(help="Tasks per outer step; default the paper's.")] = None,
     processes: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that share every meta-batch.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
-    seconds: Annotated[float, typer.Option(min=0, help="How long to time each.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0, metavar="S", help="How long to time each.")] = 10.0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -22,6 +22,7 @@ from runners.plan import Plan
 from runners.progress import Report, progress
 from runners.result import build, numbers
 from runners.run_dir import write_json
+from runners.say import log
 from runners.step import dealt_seeds, outer_step
 from runners.stop import Interrupted, stop_signals
 from runners.team import ALONE, MemberLost, Team
@@ -45,7 +46,7 @@ class Run:
         self.tracks = [Track(plan, folder, team) for plan, folder in zip(plans, folders, strict=True)]
         found = [track.content for track in self.tracks if track.content is not None]
         if found:
-            self._take_up(found, folders[0] / "last.pt")
+            self._take_up(self.stack.load_states, found, folders[0] / "last.pt")
             torch.set_rng_state(found[0]["rng"].cpu())
         self.at = self.tracks[0].at  # how far all are
         self.train_env = self.plan.make_env("train", 1)
@@ -112,6 +113,7 @@ class Run:
         """Write the means since the last time, and `more`, for every run; returns the first run's."""
         rows = [track.at.meter.take(self.team) | more for track in self.tracks]
         for (track, loggers), row in zip(self._written(), rows, strict=False):
+            log.debug(_in_line(track, row))
             loggers.write(track.at.tasks_seen, row)
         return rows[0]
 
@@ -135,7 +137,9 @@ class Run:
             if better:
                 at.best_score, at.best_tasks = score, at.tasks_seen
             if track.loggers is not None:
-                track.loggers.write(at.tasks_seen, numbers(summarise(self.plan.spec, scores), "val"))
+                row = numbers(summarise(self.plan.spec, scores), "val")
+                log.debug(_in_line(track, row))
+                track.loggers.write(at.tasks_seen, row)
                 picture = picture_of(member, self.val_env, self.val_seeds[0])
                 track.loggers.board.picture("val/episode", picture, at.tasks_seen)
                 for name, values in member.distributions().items():
@@ -159,7 +163,7 @@ class Run:
                 track.save("best.pt", self.stack.state(r))
         self.team.gather(None)  # so that the checkpoints are there
         best = [checkpoint.load(folder / "best.pt", self.plan.device) for folder in folders]
-        self._take_up(best, folders[0] / "best.pt")
+        self._take_up(self.stack.load_weights, best, folders[0] / "best.pt")
         env, seeds = self.plan.make_env("test", run.eval_batch * len(folders)), frozen_seeds("test", run.test_tasks)
         with progress("testing", len(seeds), "tasks", show=self.team.leads) as report:
 
@@ -191,10 +195,10 @@ class Run:
             track.save("last.pt", self.stack.state(r))
         self._saved = time.monotonic()
 
-    def _take_up(self, contents: list[dict[str, Any]], file: Path) -> None:
+    def _take_up(self, load: Callable[[list[Any]], None], contents: list[dict[str, Any]], file: Path) -> None:
         """Load the runs' agents from checkpoints; raises FewShotError where they are another agent's."""
         try:
-            self.stack.load_states([content["agent"] for content in contents])
+            load([content["agent"] for content in contents])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise FewShotError(f"the checkpoint {file} belongs to another agent or environment; start anew") from error
 
@@ -205,6 +209,12 @@ def check_shares(plan: Plan, processes: int) -> None:
     if processes > tasks:
         what = "a minibatch can not be split" if plan.agent_config.minibatch else f"a meta-batch has {tasks} tasks"
         raise FewShotError(f"{processes} processes are too many: {what}; use fewer, or raise --meta-batch")
+
+
+def _in_line(track: Track, row: dict[str, float]) -> str:
+    """A row of the log, as --verbose shows it."""
+    values = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
+    return f"seed {track.plan.run.seed}, {track.at.tasks_seen} tasks: {values}"
 
 
 def _table(settings: dict[str, Any]) -> str:

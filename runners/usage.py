@@ -13,7 +13,7 @@ from fewshot_env.errors import suggest
 def in_one_line(error: TyperException, words: Sequence[str]) -> str:
     """The complaint about the command line `words`, with the nearest name where one is unknown."""
     context: Any = getattr(error, "ctx", None)
-    command = context.command_path if context else "fsl"
+    command = context.command_path if context else " ".join(["fsl", *[w for w in words[:1] if w[0] != "-"]])
     unknown, param = getattr(error, "option_name", None), getattr(error, "param", None)
     message = error.format_message().rstrip(".")
     if message.startswith("No such option"):
@@ -28,7 +28,7 @@ def in_one_line(error: TyperException, words: Sequence[str]) -> str:
         option, given = max(param.opts, key=len), _given(param.opts, words)
         message = f"{option} is {given!r}, but: {reason}" if given is not None else message
     if message.startswith("Got unexpected extra argument"):
-        message = f"{command} does not take {message.partition('(')[2].rstrip(')')} here"
+        message = f"{command} has no place for {message.rpartition('(')[2].rstrip(')')!r}"
     return f"{message[0].lower()}{message[1:]}; see {command} --help"
 
 

@@ -33,7 +33,7 @@ def test_rooms_know_only_what_they_may(room):
         assert [m for m in ours if not ALLOWED[room](m)] == [], file
 
 
-@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["list"]])
+@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["list"], ["runs", "."]])
 def test_the_command_line_imports_nothing_heavy(command):
     code = (
         f"import sys; sys.argv = ['fsl', *{command!r}]\n"

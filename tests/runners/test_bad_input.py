@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.conftest import write_mini
-from tests.runners.helpers import IMAGES, TINY, fsl, main, only_run, sets
+from tests.runners.helpers import IMAGES, TINY, main, only_run, sets
 
 SINE = ["--env", "sine", "--agent", "maml"]
 
@@ -189,10 +189,3 @@ def test_a_checkpoint_never_runs_code(tmp_path, capsys):
     (run / "best.pt").write_bytes(pickle.dumps(Evil()))
     assert main("eval", run) == 2
     assert not (tmp_path / "owned").exists()
-
-
-def test_an_unknown_option_is_told_too():
-    done = fsl("run", "--envv", "sine", check=False)
-    assert done.returncode == 2
-    assert "No such option" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -1,0 +1,44 @@
+"""Progress outside a terminal: lines that make sense, and ever fewer of them."""
+
+import pytest
+
+from runners import progress
+from runners.say import duration
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_lines(clock, capsys):
+    with progress.progress("training", 1000, "tasks", 100) as report:
+        report(100, "")
+        clock[0] += 10
+        report(100, "validating 5/20")
+        clock[0] += 10
+        report(300, "loss 0.250")
+    assert capsys.readouterr().err.splitlines() == [
+        "training 100/1000 (10%), validating 5/20",
+        "training 300/1000 (30%), 10 tasks/s, 70 s left, loss 0.250",
+    ]
+
+
+def test_a_long_run_says_less_and_less(clock, capsys):
+    with progress.progress("training", 10**6, "tasks") as report:
+        for second in range(36_000):
+            clock[0] += 1
+            report(second, "")
+    lines = capsys.readouterr().err.splitlines()
+    assert 50 < len(lines) < 150
+    assert lines[-1].startswith("training 35")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (85, "85 s"), (90, "2 min"), (3599, "1 h 0 min"), (12_000, "3 h 20 min"), (187_200, "2 d 4 h")],
+)
+def test_durations(seconds, words):
+    assert duration(seconds) == words
