@@ -6,6 +6,7 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fewshot_env.errors import FewShotError
 from runners import launch, run_dir, team
 from runners.checkpoint import load
 from runners.evaluate import in_words
+from runners.lock import locked
 from runners.plan import Plan, make_plan
 from runners.settings import Settings
 from runners.stop import Interrupted
@@ -64,8 +66,9 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         return
     results, again = [], f"fsl run --resume {where}"
     try:
-        for batch in _side_by_side(plans, folders):
-            results += Run([plans[i] for i in batch], [folders[i] for i in batch], us)()
+        with locked(folders) if us.leads else nullcontext():
+            for batch in _side_by_side(plans, folders):
+                results += Run([plans[i] for i in batch], [folders[i] for i in batch], us)()
     except Interrupted as stop:
         if us.leads:
             print(f"interrupted; continue with: {again}", file=sys.stderr)
@@ -74,6 +77,10 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         if not launch.launched():  # else the process that launched us tells
             print(f"fsl: another process of this run is gone ({lost}); continue with: {again}", file=sys.stderr)
         raise typer.Exit(1) from None
+    except OSError as error:
+        raise FewShotError(
+            f"the run {where} can not be written ({error.strerror or error}); mend that, then continue with: {again}"
+        ) from error
     finally:
         us.leave()
     if us.leads:
@@ -102,7 +109,10 @@ def _progress(file: Path) -> tuple[float, ...]:
 def _report(plan: Plan, results: Sequence[dict[str, Any]], where: Path) -> None:
     floor = f" (chance {1 / plan.spec.n_outputs:.3f})" if plan.spec.kind == "classification" else ""
     words = in_words(results[0]) if len(results) == 1 else _over_seeds(results)
-    print(f"test on {plan.pair.target.name}: {words}{floor}")
+    skipped = sum(r["skipped_steps"] for r in results)
+    print(
+        f"test on {plan.pair.target.name}: {words}{floor}" + (f", {skipped} training steps skipped" if skipped else "")
+    )
     print(f"see it: tensorboard --logdir {where.parent if len(results) == 1 else where}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import pickle
 import warnings
 from pathlib import Path
@@ -10,24 +10,20 @@ from typing import Any
 
 import torch
 
+from fewshot_env import durable
 from fewshot_env.errors import FewShotError
 
 FORMAT = {"format": "fewshot-checkpoint", "version": 1}
 
 
 def save(file: Path, content: dict[str, Any]) -> None:
-    """Write `content` (tensors and plain types) so that `file` is always whole: the old or the new one."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        with aside.open("wb") as stream:
-            torch.save(FORMAT | content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(aside, file)
-    except OSError as error:
-        raise FewShotError(f"the checkpoint {file} can not be written ({error}); free space and resume") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write `content` (tensors and plain types) so that `file` is always whole: the old or the new one.
+
+    Raises OSError where it can not be written.
+    """
+    buffer = io.BytesIO()  # torch's own writer does not pass on what a full disk says
+    torch.save(FORMAT | content, buffer)
+    durable.write(file, buffer.getvalue())
 
 
 def load(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import typer
 from fewshot_env.errors import FewShotError
 from runners import launch
 from runners.data_cli import DataDir, data_app
+from runners.replay import replay
 
 app = typer.Typer(
     name="fsl",
@@ -20,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.command()(replay)
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
@@ -191,7 +194,8 @@ def show(
 
 
 def main() -> None:
-    """Run `fsl`; bad input ends with one line and exit code 2."""
+    """Run `fsl`; bad input ends with one line and exit code 2, Ctrl-C with 130 and SIGTERM with 143."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except KeyboardInterrupt:

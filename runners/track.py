@@ -24,6 +24,10 @@ class Progress:
     best_score: float | None = None
     best_tasks: int = 0
     meter: Meter = field(default_factory=Meter)
+    rows: int | None = 0
+    """Rows in metrics.jsonl; None in checkpoints that do not say."""
+    skipped: int = 0
+    """Outer steps that were not finite, and so changed nothing."""
 
 
 class Track:
@@ -36,23 +40,35 @@ class Track:
         if self.content is not None:
             names = ("tasks_seen", "validated", "best_score", "best_tasks")
             meter = Meter(self.content["meter"] if team.leads else None)
-            self.at = Progress(**{name: self.content[name] for name in names}, meter=meter)
+            held = {name: self.content[name] for name in names}
+            more = {"rows": self.content.get("rows"), "skipped": self.content.get("skipped", 0)}
+            self.at = Progress(**held, meter=meter, **more)
         self.loggers: Loggers | None = None
 
     def open_logs(self) -> None:
         """Go on with the logs, from where the run stands."""
         if self.team.leads:
-            self.loggers = Loggers(self.folder, self.at.tasks_seen)
+            self.loggers = Loggers(self.folder, self.at.tasks_seen, self.at.rows)
+
+    def log(self, row: dict[str, float]) -> None:
+        """Give the loggers a row."""
+        if self.loggers is not None:
+            self.loggers.write(self.at.tasks_seen, row)
+            self.at.rows = None if self.at.rows is None else self.at.rows + 1
 
     def save(self, name: str, agent_state: dict[str, Any]) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint, after what was logged before it."""
         at = self.at
+        if self.loggers is not None:
+            self.loggers.flush()
         content = {
             "tasks_seen": at.tasks_seen,
             "validated": at.validated,
             "best_score": at.best_score,
             "best_tasks": at.best_tasks,
             "meter": at.meter.sums,
+            "rows": at.rows,
+            "skipped": at.skipped,
             "agent": agent_state,
             "rng": torch.get_rng_state(),
             "settings": self.plan.settings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from fewshot_env.episode import Episode
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import task_seeds
 from fewshot_env.vector import FewShotVectorEnv
-from runners import checkpoint
+from runners import checkpoint, faults
 from runners.evaluate import evaluate, frozen_seeds, summarise
 from runners.loggers import Loggers
 from runners.machine import tune
@@ -113,8 +114,25 @@ class Run:
             inner, rows = outer_step(self.stack, env, seeds, last=part == parts[-1])
             for track, row in zip(self.tracks, inner, strict=True):
                 track.at.meter.add("inner", row, len(part))
-        for track, row in zip(self.tracks, rows, strict=True):
+        for track, member, row in zip(self.tracks, self.stack.members, rows, strict=True):
             track.at.meter.add("train", row)
+            if not faults.is_sound(row):
+                self._skipped(track, member, batch)
+
+    def _skipped(self, track: Track, agent: Agent, batch: int) -> None:
+        """A step was not finite: name its tasks, save them, and go on or stop, as `on_nan` says."""
+        run, at, share = track.plan.run, track.at, self.team.share(batch)
+        at.skipped += 1
+        if at.skipped > faults.MOST_SAVED and run.on_nan == "skip":
+            return
+        sampler = next(iter(self.envs.values())).sampler
+        seeds = task_seeds(run.seed, "train", at.tasks_seen + share.start, len(share))
+        found = [one for part in self.team.gather(faults.examine(agent, sampler, seeds)) for one in part]
+        words = faults.skipped_step(track, agent, sampler, found) if self.team.leads else ""
+        if run.on_nan == "stop":
+            raise FewShotError(words)
+        if self.team.leads:
+            print(f"fsl: {words}; the step was skipped", file=sys.stderr, flush=True)
 
     def _train_env(self, tasks: int) -> FewShotVectorEnv:
         if tasks not in self.envs:
@@ -124,8 +142,8 @@ class Run:
     def _log(self, more: dict[str, float]) -> dict[str, float]:
         """Write the means since the last time, and `more`, for every run; returns the first run's."""
         rows = [track.at.meter.take(self.team) | more for track in self.tracks]
-        for (track, loggers), row in zip(self._written(), rows, strict=False):
-            loggers.write(track.at.tasks_seen, row)
+        for track, row in zip(self.tracks, rows, strict=True):
+            track.log(row)
         return rows[0]
 
     def _validation_due(self) -> bool:
@@ -148,11 +166,12 @@ class Run:
             if better:
                 at.best_score, at.best_tasks = score, at.tasks_seen
             if track.loggers is not None:
-                track.loggers.write(at.tasks_seen, numbers(summarise(self.plan.spec, scores), "val"))
+                track.log(numbers(summarise(self.plan.spec, scores), "val"))
                 picture = picture_of(member, self.val_env, self.val_seeds[0])
                 track.loggers.board.picture("val/episode", picture, at.tasks_seen)
                 for name, values in member.distributions().items():
                     track.loggers.board.distribution(name, values, at.tasks_seen)
+                faults.save_diverged(track, member, self.val_env.sampler, "val", self.val_seeds, scores)
                 if better:
                     track.save("best.pt", self.stack.state(r))
         self._save_last()
@@ -183,13 +202,15 @@ class Run:
             found = evaluate(self.stack.agent, env, seeds, between, self.team)
         results = []
         for r, (track, scores) in enumerate(zip(self.tracks, found, strict=True)):
-            trained = {"trained_tasks": track.at.tasks_seen, "best_at_tasks": track.at.best_tasks}
+            at, member = track.at, self.stack.members[r]
+            trained = {"trained_tasks": at.tasks_seen, "best_at_tasks": at.best_tasks, "skipped_steps": at.skipped}
             result = build(track.plan, env, seeds, scores) | trained
             results.append(result)
             if track.loggers is not None:
                 row, board = numbers(result, "test"), track.loggers.board
-                track.loggers.write(track.at.tasks_seen, row)
-                picture = picture_of(self.stack.members[r], env, seeds[0])
+                track.log(row)
+                faults.save_diverged(track, member, env.sampler, "test", seeds, scores)
+                picture = picture_of(member, env, seeds[0])
                 board.picture("test/episode", picture, track.at.tasks_seen)
                 board.hyperparameters(track.plan.settings, row, track.at.tasks_seen)
                 write_json(track.folder / "result.json", result)
