@@ -102,8 +102,11 @@ def _progress(file: Path) -> tuple[float, ...]:
     if not file.exists():
         return ()
     content = load(file)
-    moments = (content["agent"]["optimizer"] or {"state": {}})["state"].values()
-    return (content["tasks_seen"], *[float(m["step"]) for m in moments])
+    try:
+        moments = (content["agent"]["optimizer"] or {"state": {}})["state"].values()
+        return (content["tasks_seen"], *[float(m["step"]) for m in moments])
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise FewShotError(f"the checkpoint {file} is not one of such a run; use another run, or start anew") from error
 
 
 def _report(plan: Plan, results: Sequence[dict[str, Any]], where: Path) -> None:

@@ -6,9 +6,10 @@ import io
 import pickle
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel, ValidationError
 
 from fewshot_env import durable
 from fewshot_env.errors import FewShotError
@@ -24,6 +25,20 @@ def save(file: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()  # torch's own writer does not pass on what a full disk says
     torch.save(FORMAT | content, buffer)
     durable.write(file, buffer.getvalue())
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def fitting(model: type[Model], content: dict[str, Any], file: Path) -> Model:
+    """The part of a checkpoint that `model` describes; raises FewShotError where it is of another form."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise FewShotError(
+            f"the checkpoint {file} is not one of a run (its {key} is amiss); use another run, or start anew"
+        ) from error
 
 
 def load(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

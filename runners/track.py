@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from runners import checkpoint
 from runners.loggers import Loggers, Meter
@@ -30,6 +31,18 @@ class Progress:
     """Outer steps that were not finite, and so changed nothing."""
 
 
+class _Held(BaseModel):
+    """A run's progress in a checkpoint; `rows` and `skipped` are younger than the rest."""
+
+    tasks_seen: int
+    validated: int
+    best_score: float | None
+    best_tasks: int
+    meter: dict[str, list[float]]
+    rows: int | None = None
+    skipped: int = 0
+
+
 class Track:
     """One run's folder: its progress, logs and checkpoints. Only the team's leader writes."""
 
@@ -38,11 +51,9 @@ class Track:
         self.content = checkpoint.load(folder / "last.pt", plan.device) if (folder / "last.pt").exists() else None
         self.at = Progress()
         if self.content is not None:
-            names = ("tasks_seen", "validated", "best_score", "best_tasks")
-            meter = Meter(self.content["meter"] if team.leads else None)
-            held = {name: self.content[name] for name in names}
-            more = {"rows": self.content.get("rows"), "skipped": self.content.get("skipped", 0)}
-            self.at = Progress(**held, meter=meter, **more)
+            held = checkpoint.fitting(_Held, self.content, folder / "last.pt")
+            meter = Meter(held.meter if team.leads else None)
+            self.at = Progress(**held.model_dump(exclude={"meter"}), meter=meter)
         self.loggers: Loggers | None = None
 
     def open_logs(self) -> None:

@@ -50,7 +50,6 @@ class Run:
         found = [track.content for track in self.tracks if track.content is not None]
         if found:
             self._take_up(found, folders[0] / "last.pt")
-            torch.set_rng_state(found[0]["rng"].cpu())
         self.at = self.tracks[0].at  # how far all are
         self.envs: dict[int, FewShotVectorEnv] = {}
         self.val_env = self.plan.make_env("val", self.plan.run.eval_batch * len(plans))
@@ -229,7 +228,8 @@ class Run:
         """Load the runs' agents from checkpoints; raises FewShotError where they are another agent's."""
         try:
             self.stack.load_states([content["agent"] for content in contents])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            torch.set_rng_state(contents[0]["rng"].cpu())
+        except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise FewShotError(f"the checkpoint {file} belongs to another agent or environment; start anew") from error
 
 
