@@ -31,8 +31,9 @@ class AgentSpec:
         module, _, name = self.where.partition(":")
         try:
             found = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError, TypeError) as error:
-            raise FewShotError(f"the agent {self.where!r} can not be imported: {error}") from error
+        except Exception as error:  # whatever the module of a user does
+            reason = f"{type(error).__name__}: {error}"
+            raise FewShotError(f"the agent {self.where!r} can not be imported: {reason}") from error
         from agents.base import Agent
 
         if not (isinstance(found, type) and issubclass(found, Agent)):

@@ -71,8 +71,9 @@ def find(name: str, folder: str | Path | None = None) -> EnvEntry:
             sys.path.insert(0, "")
         try:
             import_module(module)
-        except (ImportError, ValueError, TypeError) as error:
-            raise FewShotError(f"the module of the environment {name!r} can not be imported: {error}") from error
+        except Exception as error:  # whatever the module of a user does
+            reason = f"{type(error).__name__}: {error}"
+            raise FewShotError(f"the module of the environment {name!r} can not be imported: {reason}") from error
         name = rest
     register_prepared(folder)
     for entry in ENVS.values():

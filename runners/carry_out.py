@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fewshot_env.errors import FewShotError
 from runners import launch, run_dir, team
 from runners.checkpoint import load
 from runners.evaluate import in_words
+from runners.lock import locked
 from runners.plan import Plan, make_plan
 from runners.say import log
 from runners.score import over_seeds, seeds_in_words
@@ -75,8 +77,9 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         return
     again = f"fsl run --resume {where}"
     try:
-        for batch in _side_by_side(plans, folders):
-            Run([plans[i] for i in batch], [folders[i] for i in batch], us)()
+        with locked(folders) if us.leads else nullcontext():
+            for batch in _side_by_side(plans, folders):
+                Run([plans[i] for i in batch], [folders[i] for i in batch], us)()
     except Interrupted as stop:
         if us.leads:
             log.warning(f"interrupted; continue with: {again}")
@@ -85,6 +88,10 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         if not launch.launched():  # else the process that launched us tells
             log.warning(f"fsl: another process of this run is gone ({lost}); continue with: {again}")
         raise typer.Exit(1) from None
+    except OSError as error:
+        raise FewShotError(
+            f"the run {where} can not be written ({error.strerror or error}); mend that, then continue with: {again}"
+        ) from error
     finally:
         us.leave()
 
@@ -104,8 +111,11 @@ def _progress(file: Path) -> tuple[float, ...]:
     if not file.exists():
         return ()
     content = load(file)
-    moments = (content["agent"]["optimizer"] or {"state": {}})["state"].values()
-    return (content["tasks_seen"], *[float(m["step"]) for m in moments])
+    try:
+        moments = (content["agent"]["optimizer"] or {"state": {}})["state"].values()
+        return (content["tasks_seen"], *[float(m["step"]) for m in moments])
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise FewShotError(f"the checkpoint {file} is not one of such a run; use another run, or start anew") from error
 
 
 def report(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
@@ -120,4 +130,6 @@ def report(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
         runs = [result | {"folder": str(folder)} for result, folder in zip(results, folders, strict=True)]
         found = {"env": pair, "agent": results[0]["agent"], "folder": str(where)} | over_seeds(results) | {"runs": runs}
         words = seeds_in_words(found, len(folders))
-    return found, f"test on {pair.split('->')[-1]}: {words}{floor}"
+    skipped = sum(result.get("skipped_steps", 0) for result in results)
+    skips = f", {skipped} training steps skipped" if skipped else ""
+    return found, f"test on {pair.split('->')[-1]}: {words}{floor}{skips}"

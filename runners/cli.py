@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -12,6 +13,7 @@ from runners import arrow, launch, usage
 from runners.bench_cli import bench
 from runners.data_cli import data_app
 from runners.list_cli import list_, show
+from runners.replay import replay
 from runners.run_cli import eval_, run
 from runners.runs_cli import runs
 
@@ -28,12 +30,14 @@ app.command(name="eval", rich_help_panel=TRAIN)(eval_)
 app.command(rich_help_panel=LOOK)(runs)
 app.command(name="list", rich_help_panel=LOOK)(list_)
 app.command(rich_help_panel=LOOK)(show)
+app.command(rich_help_panel=LOOK)(replay)
 app.add_typer(data_app, name="data", rich_help_panel=PREPARE)
 app.command(rich_help_panel=PREPARE)(bench)
 
 
 def main() -> None:
-    """Run `fsl`; bad input ends with one line and exit code 2."""
+    """Run `fsl`; bad input ends with one line and exit code 2, Ctrl-C with 130 and SIGTERM with 143."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     words = sys.argv[1:]
     try:
         _check_agents()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewshot_env import durable
 from runners.team import ALONE, Team
 
 Row = Mapping[str, float]
@@ -24,30 +27,41 @@ class Logger(Protocol):
         """Log one row."""
         ...
 
+    def flush(self) -> None:
+        """Write out what is pending: a checkpoint follows, from which a resumed run goes on."""
+        ...
+
     def close(self) -> None:
-        """Write out what is pending."""
+        """Write out what is pending, and end."""
         ...
 
 
 class JSONLLogger:
-    """One JSON object a row: {"tasks": n, "train/loss": ...}. Rows beyond `tasks_seen` of an older part go."""
+    """One JSON object a row: {"tasks": n, "train/loss": ...}.
 
-    def __init__(self, file: Path, tasks_seen: int) -> None:
+    Of an older part the first `rows` stay, none of them beyond `tasks_seen`; the rest is logged again.
+    """
+
+    def __init__(self, file: Path, tasks_seen: int, rows: int | None = None) -> None:
         kept = []
         if file.exists():
-            for line in file.read_text().splitlines():
+            for line in file.read_text(errors="replace").splitlines()[:rows]:
                 try:
                     if json.loads(line)["tasks"] <= tasks_seen:
                         kept.append(line + "\n")
                 except (ValueError, KeyError, TypeError):
-                    break  # a line cut off by a kill: it and what follows is logged again
-        file.write_text("".join(kept))
+                    break  # a line cut off by a kill
+            durable.write(file, "".join(kept).encode())
         self._stream = file.open("a")
 
     def write(self, tasks_seen: int, row: Row) -> None:
         """Append one row."""
         self._stream.write(json.dumps({"tasks": tasks_seen, **row}) + "\n")
         self._stream.flush()
+
+    def flush(self) -> None:
+        """Force the rows to the disk."""
+        os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -60,6 +74,7 @@ class TensorBoardLogger:
     def __init__(self, folder: Path, tasks_seen: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        threading.excepthook = _unless_tensorboard
         self._writer: Any = SummaryWriter(str(folder), purge_step=tasks_seen + 1 if tasks_seen else None)
 
     def write(self, tasks_seen: int, row: Row) -> None:
@@ -85,22 +100,37 @@ class TensorBoardLogger:
         plain = {k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in settings.items()}
         self._writer.add_hparams(plain, dict(results), run_name=".", global_step=tasks_seen)
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Write out what is pending."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write out what is pending, and end."""
         self._writer.close()
+
+
+def _unless_tensorboard(failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread keeps its error (a full disk, say) for our next write, which tells it: once is enough."""
+    if type(failed.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(failed)
 
 
 class Loggers:
     """The loggers of one run: JSON lines and TensorBoard."""
 
-    def __init__(self, folder: Path, tasks_seen: int) -> None:
+    def __init__(self, folder: Path, tasks_seen: int, rows: int | None = None) -> None:
         self.board = TensorBoardLogger(folder, tasks_seen)
-        self._all: list[Logger] = [JSONLLogger(folder / "metrics.jsonl", tasks_seen), self.board]
+        self._all: list[Logger] = [JSONLLogger(folder / "metrics.jsonl", tasks_seen, rows), self.board]
 
     def write(self, tasks_seen: int, row: Row) -> None:
         """Give a row to every logger."""
         for logger in self._all:
             logger.write(tasks_seen, row)
+
+    def flush(self) -> None:
+        """Have every logger write out what is pending."""
+        for logger in self._all:
+            logger.flush()
 
     def close(self) -> None:
         """Close every logger."""

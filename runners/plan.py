@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from typing import Literal
 
 import gymnasium
 import torch
@@ -42,6 +43,11 @@ class RunConfig(BaseModel):
     eval_batch: int = Field(10, ge=1, description="tasks evaluated at once; changes speed alone")
     log_every: int = Field(500, ge=1, description="tasks between rows of the training log")
     device: str = Field("auto", description="auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
+    on_nan: Literal["skip", "stop"] = Field(
+        "skip",
+        description="what a training step with a loss or gradient that is not finite does: skip (it changes nothing "
+        "and is counted) or stop; the first such tasks are saved for fsl replay",
+    )
     threads: int = Field(1, ge=1, description="CPU threads; more than one only on an idle machine")
 
 

@@ -42,7 +42,7 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     agent = plan.make_agent()
     try:
         agent.load_state(content["agent"])
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         changed = ", ".join(changes) or "env"
         raise FewShotError(f"the weights of {folder} do not fit what was changed ({changed})") from error
     test_env = plan.make_env("test", plan.run.eval_batch)
@@ -52,5 +52,10 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     result = build(plan, test_env, seeds, scores) | {"run": folder.name}
     told_apart = short_hash([result["episode_hash"], result["settings"]])
     file = folder / f"eval-{plan.pair.target.name}-{told_apart}.json"
-    write_json(file, result)
+    try:
+        write_json(file, result)
+    except OSError as error:
+        raise FewShotError(
+            f"{file} can not be written ({error.strerror or error}); mend that, and test again"
+        ) from error
     return result, file

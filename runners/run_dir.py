@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fewshot_env import durable
 from fewshot_env.errors import FewShotError
 from runners.plan import Plan, versions
 from runners.settings import Settings
@@ -35,18 +37,21 @@ def _create(log_dir: Path, stem: str, plans: Sequence[Plan]) -> list[Path]:
     """The folder of a single plan, or the folders `seedN` of several within a new one."""
     stem = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
     names = [stem] + [f"{stem}-{i}" for i in range(2, 1000)]
+    parts = [""] if len(plans) == 1 else [f"seed{plan.run.seed}" for plan in plans]
+    aside = log_dir / f".{stem}.{os.getpid()}.partial"
     try:
         log_dir.mkdir(parents=True, exist_ok=True)
-        whole = next(log_dir / name for name in names if _made(log_dir / name))
-        folders = [whole] if len(plans) == 1 else [whole / f"seed{plan.run.seed}" for plan in plans]
-        for plan, folder in zip(plans, folders, strict=True):
-            folder.mkdir(exist_ok=True)
-            write_json(folder / "config.json", {"settings": plan.settings, "versions": versions()})
+        for plan, part in zip(plans, parts, strict=True):
+            (aside / part).mkdir(parents=True)
+            write_json(aside / part / "config.json", {"settings": plan.settings, "versions": versions()})
+        whole = next(log_dir / name for name in names if _moved(aside, log_dir / name))
     except OSError as error:
         raise FewShotError(
             f"the log directory {log_dir} can not be written ({error}); choose another --log-dir"
         ) from error
-    return folders
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return [whole / part for part in parts]
 
 
 def members(folder: Path) -> list[Path]:
@@ -64,10 +69,13 @@ def group_of(folders: Sequence[Path]) -> Path:
     return folders[0] if len(folders) == 1 else folders[0].parent
 
 
-def _made(folder: Path) -> bool:
+def _moved(aside: Path, folder: Path) -> bool:
+    """Give a filled folder its name, unless that is taken."""
     try:
-        folder.mkdir()
-    except FileExistsError:
+        aside.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
         return False
     return True
 
@@ -93,10 +101,5 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write JSON aside and rename, so that `file` is whole or absent."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        aside.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(aside, file)
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write JSON so that `file` is whole or absent."""
+    durable.write(file, (json.dumps(content, indent=1) + "\n").encode())

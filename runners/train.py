@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from agents.base import Agent
 from agents.stack import Stack
 from fewshot_env.errors import FewShotError
-from runners import checkpoint
+from runners import checkpoint, faults
 from runners.evaluate import evaluate, frozen_seeds, summarise
 from runners.loggers import Loggers
 from runners.machine import tune
@@ -47,7 +48,6 @@ class Run:
         found = [track.content for track in self.tracks if track.content is not None]
         if found:
             self._take_up(self.stack.load_states, found, folders[0] / "last.pt")
-            torch.set_rng_state(found[0]["rng"].cpu())
         self.at = self.tracks[0].at  # how far all are
         self.train_env = self.plan.make_env("train", 1)
         self.val_env = self.plan.make_env("val", self.plan.run.eval_batch * len(plans))
@@ -108,13 +108,28 @@ class Run:
             for tasks, of_runs in inner:
                 track.at.meter.add("inner", of_runs[r], tasks)
             track.at.meter.add("train", rows[r])
+            if not faults.is_sound(rows[r]):
+                self._skipped(track, self.stack.members[r], seeds[r])
+
+    def _skipped(self, track: Track, agent: Agent, seeds: list[int]) -> None:
+        """A step was not finite: name its tasks, save them, and go on or stop, as `on_nan` says."""
+        run, at = track.plan.run, track.at
+        at.skipped += 1
+        if at.skipped > faults.MOST_SAVED and run.on_nan == "skip":
+            return
+        sampler = self.train_env.sampler
+        found = [one for part in self.team.gather(faults.examine(agent, sampler, seeds)) for one in part]
+        words = faults.skipped_step(track, agent, sampler, found) if self.team.leads else ""
+        if run.on_nan == "stop":
+            raise FewShotError(words)
+        if self.team.leads:
+            log.warning(f"fsl: {words}; the step was skipped")
 
     def _log(self, more: dict[str, float]) -> dict[str, float]:
         """Write the means since the last time, and `more`, for every run; returns the first run's."""
         rows = [track.at.meter.take(self.team) | more for track in self.tracks]
-        for (track, loggers), row in zip(self._written(), rows, strict=False):
-            log.debug(_in_line(track, row))
-            loggers.write(track.at.tasks_seen, row)
+        for track, row in zip(self.tracks, rows, strict=True):
+            track.log(row)
         return rows[0]
 
     def _validation_due(self) -> bool:
@@ -137,13 +152,12 @@ class Run:
             if better:
                 at.best_score, at.best_tasks = score, at.tasks_seen
             if track.loggers is not None:
-                row = numbers(summarise(self.plan.spec, scores), "val")
-                log.debug(_in_line(track, row))
-                track.loggers.write(at.tasks_seen, row)
+                track.log(numbers(summarise(self.plan.spec, scores), "val"))
                 picture = picture_of(member, self.val_env, self.val_seeds[0])
                 track.loggers.board.picture("val/episode", picture, at.tasks_seen)
                 for name, values in member.distributions().items():
                     track.loggers.board.distribution(name, values, at.tasks_seen)
+                faults.save_diverged(track, member, self.val_env.sampler, "val", self.val_seeds, scores)
                 if better:
                     track.save("best.pt", self.stack.state(r))
         self._save_last()
@@ -174,13 +188,15 @@ class Run:
             found = evaluate(self.stack.agent, env, seeds, between, self.team)
         results = []
         for r, (track, scores) in enumerate(zip(self.tracks, found, strict=True)):
-            trained = {"trained_tasks": track.at.tasks_seen, "best_at_tasks": track.at.best_tasks}
+            at, member = track.at, self.stack.members[r]
+            trained = {"trained_tasks": at.tasks_seen, "best_at_tasks": at.best_tasks, "skipped_steps": at.skipped}
             result = build(track.plan, env, seeds, scores) | trained
             results.append(result)
             if track.loggers is not None:
                 row, board = numbers(result, "test"), track.loggers.board
-                track.loggers.write(track.at.tasks_seen, row)
-                picture = picture_of(self.stack.members[r], env, seeds[0])
+                track.log(row)
+                faults.save_diverged(track, member, env.sampler, "test", seeds, scores)
+                picture = picture_of(member, env, seeds[0])
                 board.picture("test/episode", picture, track.at.tasks_seen)
                 board.hyperparameters(track.plan.settings, row, track.at.tasks_seen)
                 write_json(track.folder / "result.json", result)
@@ -199,7 +215,8 @@ class Run:
         """Load the runs' agents from checkpoints; raises FewShotError where they are another agent's."""
         try:
             load([content["agent"] for content in contents])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            torch.set_rng_state(contents[0]["rng"].cpu())
+        except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise FewShotError(f"the checkpoint {file} belongs to another agent or environment; start anew") from error
 
 
@@ -209,12 +226,6 @@ def check_shares(plan: Plan, processes: int) -> None:
     if processes > tasks:
         what = "a minibatch can not be split" if plan.agent_config.minibatch else f"a meta-batch has {tasks} tasks"
         raise FewShotError(f"{processes} processes are too many: {what}; use fewer, or raise --meta-batch")
-
-
-def _in_line(track: Track, row: dict[str, float]) -> str:
-    """A row of the log, as --verbose shows it."""
-    values = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
-    return f"seed {track.plan.run.seed}, {track.at.tasks_seen} tasks: {values}"
 
 
 def _table(settings: dict[str, Any]) -> str:
