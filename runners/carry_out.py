@@ -16,6 +16,7 @@ from fewshot_env.errors import FewShotError
 from runners import launch, run_dir, team
 from runners.checkpoint import load
 from runners.evaluate import in_words
+from runners.loggers import find as find_logger
 from runners.plan import Plan, make_plan
 from runners.settings import Settings
 from runners.stop import Interrupted
@@ -27,6 +28,8 @@ def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes:
     first = make_plan(settings, preset)
     plans = [make_plan(settings | {"seed": first.run.seed + i}, preset) if i else first for i in range(seeds)]
     first.make_agent()  # an unusable device or setting is found now
+    for name in first.run.loggers:
+        find_logger(name)
     us = team.join(first.run.device)
     check_shares(first, max(processes, us.size))
     folders: list[Path] = []
@@ -47,6 +50,8 @@ def resume(folder: Path, processes: int) -> None:
         raise FewShotError(f"{folder} is finished; its result is in result.json (fsl eval {folders[0]} tests it again)")
     plans = [make_plan(run_dir.read_settings(f)) for f in unfinished]
     plans[0].make_agent()  # as at the beginning: an unusable device is found now
+    for name in plans[0].run.loggers:
+        find_logger(name)
     us = team.join(plans[0].run.device)
     check_shares(plans[0], max(processes, us.size))
     _carry_out(plans, unfinished, us, processes)

@@ -52,6 +52,10 @@ def run(
             "--set", metavar="KEY=VALUE", help="Any setting: agent.inner_lr=0.1, env.noise=0.3, val_every=1000."
         ),
     ] = None,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(help="Where numbers go besides files; repeat for several; default tensorboard. See fsl show run."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of the same keys.")] = None,
     log_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
     data_dir: DataDir = None,
@@ -63,7 +67,8 @@ def run(
     options: dict[str, Any] = {
         "env": env, "agent": agent, "env.n_way": n_way, "env.n_shot": n_shot, "env.n_query": n_query,
         "train_tasks": tasks, "agent.meta_batch": meta_batch, "seed": seed, "device": device,
-        "agent.precision": precision, "env.data_dir": None if data_dir is None else str(data_dir.absolute()),
+        "agent.precision": precision, "loggers": logger or None,
+        "env.data_dir": None if data_dir is None else str(data_dir.absolute()),
     }  # fmt: skip
     options = {key: value for key, value in options.items() if value is not None}
     if preset not in ("paper", "quick"):

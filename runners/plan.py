@@ -46,6 +46,9 @@ class RunConfig(BaseModel):
     eval_batch: int = Field(10, ge=1, description="tasks evaluated at once; changes speed alone")
     log_every: int = Field(500, ge=1, description="tasks between rows of the training log")
     device: str = Field("auto", description="auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
+    loggers: tuple[str, ...] = Field(
+        ("tensorboard",), description="besides metrics.jsonl and .csv: tensorboard, wandb, mlflow, or module:Class"
+    )
     threads: int = Field(1, ge=1, description="CPU threads; more than one only on an idle machine")
 
 

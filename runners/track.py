@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from runners import checkpoint
-from runners.loggers import Loggers, Meter
+from runners.loggers import Loggers
+from runners.meter import Meter
 from runners.plan import Plan
 from runners.team import Team
 
@@ -42,7 +43,7 @@ class Track:
     def open_logs(self) -> None:
         """Go on with the logs, from where the run stands."""
         if self.team.leads:
-            self.loggers = Loggers(self.folder, self.at.tasks_seen)
+            self.loggers = Loggers(self.folder, self.plan.settings, self.at.tasks_seen)
 
     def save(self, name: str, agent_state: dict[str, Any]) -> None:
         """Write a checkpoint."""

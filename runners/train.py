@@ -20,8 +20,8 @@ from fewshot_env.vector import FewShotVectorEnv
 from runners import checkpoint
 from runners.evaluate import evaluate, frozen_seeds, summarise
 from runners.loggers import Loggers
+from runners.look import show_test, show_validation
 from runners.machine import tune
-from runners.pictures import picture_of
 from runners.plan import Plan
 from runners.progress import Report, progress
 from runners.result import build, numbers
@@ -60,8 +60,9 @@ class Run:
         """Train to the end, test the best weights, write result.json of every run and return them."""
         for track in self.tracks:
             track.open_logs()
-        for track, loggers in self._written():
-            loggers.board.text("config", _table(track.plan.settings))
+        for r, (_, loggers) in enumerate(self._written()):
+            for board in loggers.boards:
+                board.layout(self.plan.spec, list(self.stack.members[r].distributions()))
         with stop_signals(self.team) as stop:
             try:
                 try:
@@ -149,10 +150,7 @@ class Run:
                 at.best_score, at.best_tasks = score, at.tasks_seen
             if track.loggers is not None:
                 track.loggers.write(at.tasks_seen, numbers(summarise(self.plan.spec, scores), "val"))
-                picture = picture_of(member, self.val_env, self.val_seeds[0])
-                track.loggers.board.picture("val/episode", picture, at.tasks_seen)
-                for name, values in member.distributions().items():
-                    track.loggers.board.distribution(name, values, at.tasks_seen)
+                show_validation(track.loggers, member, self.val_env, self.val_seeds, at.tasks_seen)
                 if better:
                     track.save("best.pt", self.stack.state(r))
         self._save_last()
@@ -187,11 +185,11 @@ class Run:
             result = build(track.plan, env, seeds, scores) | trained
             results.append(result)
             if track.loggers is not None:
-                row, board = numbers(result, "test"), track.loggers.board
+                row = numbers(result, "test")
                 track.loggers.write(track.at.tasks_seen, row)
-                picture = picture_of(self.stack.members[r], env, seeds[0])
-                board.picture("test/episode", picture, track.at.tasks_seen)
-                board.hyperparameters(track.plan.settings, row, track.at.tasks_seen)
+                show_test(track.loggers, self.stack.members[r], env, seeds, track.at.tasks_seen)
+                for board in track.loggers.boards:
+                    board.results(row, track.at.tasks_seen)
                 write_json(track.folder / "result.json", result)
         return results
 
@@ -244,8 +242,3 @@ def outer_step(
         return stack.inspect(adapted), stack.meta_update(predictions, info["query_y"])
     stack.agent.accumulate(predictions, info["query_y"])
     return stack.inspect(adapted), []
-
-
-def _table(settings: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {key} | `{value}` |" for key, value in settings.items())
-    return f"| setting | value |\n|---|---|\n{rows}"
