@@ -85,6 +85,8 @@ class NeuralAgent(Agent):
         """Since the last outer step: number of tasks, and the sum of their queries' statistics [1 + M]."""
 
     running: Tensor
+    net: Net
+    """The base learner that tasks are adapted with; subclasses make it."""
 
     @property
     def at_once(self) -> int | None:
@@ -132,9 +134,6 @@ class NeuralAgent(Agent):
             for t, (grad, update) in enumerate(adapted.norms.mean(0).tolist()):
                 found |= {f"grad_norm_{t}": grad, f"update_norm_{t}": update}
         return found
-
-    net: Net
-    """The base learner that tasks are adapted with; subclasses make it."""
 
     def embed(self, adapted: Adapted, x: Tensor) -> Tensor:
         """What the body makes of items: the features [B, S, F] that the head reads."""

@@ -74,19 +74,23 @@ def curves(task: Episode, answers: Mapping[str, Tensor]) -> Picture:
 
 def plot_curves(axes: Any, task: Episode, answers: Mapping[str, Tensor]) -> None:
     """The same on matplotlib axes; the curves go from light to dark in their order."""
-    from matplotlib import colormaps
-
     x = task.query.x[0].flatten().cpu()
     order = x.argsort()
-    shades = colormaps["plasma"](np.linspace(0.85, 0.25, max(len(answers), 2)))
     ink = axes.xaxis.label.get_color()
     axes.plot(x[order], task.query.labels[0].flatten().cpu()[order], ":", color=ink, label="truth")
-    for (name, values), shade in zip(answers.items(), shades, strict=False):
+    for (name, values), shade in zip(answers.items(), shades(len(answers)), strict=True):
         axes.plot(x[order], values.detach().flatten().cpu()[order], color=shade, label=name)
     points = task.support.x[0].flatten().cpu(), task.support.labels[0].flatten().cpu()
     axes.plot(*points, "^", color=ink, label="support")
     axes.set(xlabel="x", ylabel="y")
-    axes.legend(loc="upper right", fontsize="small")
+    axes.legend(loc="best", fontsize="small")
+
+
+def shades(count: int) -> Any:
+    """Colours [count, 4] from light to dark, all of which show on white and on black; one alone is blue."""
+    from matplotlib import colormaps
+
+    return colormaps["plasma"](np.linspace(0.8, 0.3, count)) if count > 1 else [(0.3, 0.54, 0.84, 1.0)] * count
 
 
 def rasterised(figure: Any) -> Picture:

@@ -74,11 +74,21 @@ class TensorBoard(Logger):
         self._writer.add_embedding(features, rows, images, tasks_seen, tag, list(columns))
 
     def results(self, row: Row, tasks_seen: int) -> None:
-        """Log the settings beside the final numbers, for the page HPARAMS, which compares runs."""
-        settings = {
-            k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in self.settings.items()
-        }
-        self._writer.add_hparams(settings, dict(row), run_name=".", global_step=tasks_seen)
+        """Log the settings beside the final numbers, for the page HPARAMS, which compares runs.
+
+        In a folder "test" of their own, so that the page's metrics are these alone; without torch's summary of the
+        experiment, so that the page finds out itself which settings there are and puts those that differ first.
+        """
+        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import hparams
+
+        set_ = {name: value for name, value in self.settings.items() if value is not None}
+        plain = {name: v if isinstance(v, bool | int | float | str) else json.dumps(v) for name, v in set_.items()}
+        with SummaryWriter(str(self.folder / "test")) as writer:
+            for part in hparams(plain, dict(row))[1:]:
+                writer.file_writer.add_summary(part, tasks_seen)
+            for tag, value in row.items():
+                writer.add_scalar(tag, value, tasks_seen)
 
     def close(self) -> None:
         """Write out what is pending."""

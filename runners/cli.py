@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fewshot_env.errors import FewShotError
-from runners import launch
+from runners import launch, look_cli
 from runners.data_cli import DataDir, data_app
 
 app = typer.Typer(
@@ -193,6 +193,9 @@ def show(
         print(f"{spec.name}: {spec.summary}\n")
         print(describe(spec.load().Config, "agent.", spec.settings))
         print(paper_choices(spec))
+
+
+look_cli.register(app)
 
 
 def main() -> None:

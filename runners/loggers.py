@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_env.errors import FewShotError, suggest
+from runners import chart_file
 from runners.settings import Settings
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Loggers:
     def __init__(self, folder: Path, settings: Settings, tasks_seen: int) -> None:
         self.folder = folder
         self._rows = JSONLines(folder / "metrics.jsonl", tasks_seen)
-        self.charts = JSONLines(folder / "charts.jsonl", tasks_seen)
+        self.charts = JSONLines(folder / chart_file.FILE, tasks_seen)
         self._named: list[Logger] = []
         for name in settings["loggers"]:
             try:

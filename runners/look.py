@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from agents.base import Agent
-from agents.chart import Chart
 from fewshot_env.episode import Episode
 from fewshot_env.render import draw
 from fewshot_env.vector import FewShotVectorEnv
+from runners.chart_file import plain
 from runners.loggers import Loggers
 from runners.plot import picture_of_chart
 
@@ -89,18 +89,3 @@ def labels(agent: Agent, task: Episode, answers: Tensor) -> dict[str, list[Any]]
         return {"class": truth.tolist(), "answer": given.tolist(), "right": (given == truth).tolist()}
     values = {"y": truth.flatten(), "answer": answers.flatten()}
     return {name: [round(v, 3) for v in column.tolist()] for name, column in values.items()}
-
-
-def plain(chart: Chart) -> dict[str, Any]:
-    """A chart as plain numbers, for JSON."""
-
-    def numbers(values: Tensor) -> list[float]:
-        return [float(f"{v:.5g}") for v in values.tolist()]
-
-    return {
-        "x_label": chart.x_label,
-        "y_label": chart.y_label,
-        "x": numbers(chart.x),
-        "lines": {name: numbers(y) for name, y in chart.lines.items()},
-        "bands": {name: [numbers(v) for v in band] for name, band in chart.bands.items()},
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.chart import Chart
-from fewshot_env.render import Picture, rasterised
+from fewshot_env.render import Picture, rasterised, shades
 
 
 def picture_of_chart(chart: Chart, title: str) -> Picture:
@@ -21,12 +21,8 @@ def picture_of_chart(chart: Chart, title: str) -> Picture:
 
 def plot_chart(axes: Any, chart: Chart) -> None:
     """A chart's curves and bands; many curves go from light to dark in their order."""
-    import numpy as np
-    from matplotlib import colormaps
-
     x = chart.x.numpy(force=True)
-    shades = colormaps["plasma"](np.linspace(0.85, 0.15, len(chart.lines))) if len(chart.lines) > 1 else ["#4c78d8"]
-    for (name, y), shade in zip(chart.lines.items(), shades, strict=True):
+    for (name, y), shade in zip(chart.lines.items(), shades(len(chart.lines)), strict=True):
         marker = "o" if len(x) <= 20 else None
         axes.plot(x, y.numpy(force=True), color=shade, label=name, marker=marker)
         if name in chart.bands:
