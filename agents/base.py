@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from agents.chart import Chart
 from fewshot_env.episode import Episode, Split, TaskSpec
 
 
@@ -170,6 +171,18 @@ class Agent(nn.Module, ABC):
 
     def distributions(self) -> dict[str, Tensor]:
         """Learned quantities worth a histogram, by name."""
+        return {}
+
+    def trajectory(self, support: Split) -> list[Any]:
+        """What `predict` takes, before the first inner step, after each of them, and last as `adapt` gives it."""
+        return [self.adapt(support.empty()), self.adapt(support)]
+
+    def embed(self, adapted: Any, x: Tensor) -> Tensor | None:
+        """Features [B, S, F] of items x [B, S, *in_shape] worth a look in a projector, if there are any."""
+        return None
+
+    def charts(self, support: Split) -> dict[str, Chart]:
+        """Curves that show what was learned, by name; `support` holds some validation tasks."""
         return {}
 
     def state(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from runners import launch, run_dir, team
 from runners.checkpoint import load
 from runners.evaluate import in_words
 from runners.lock import locked
+from runners.loggers import find as find_logger
 from runners.plan import Plan, make_plan
 from runners.say import log
 from runners.score import over_seeds, seeds_in_words
@@ -29,6 +30,8 @@ def planned(settings: Settings, preset: str, seeds: int, processes: int) -> list
     first = make_plan(settings, preset)
     plans = [make_plan(settings | {"seed": first.run.seed + i}, preset) if i else first for i in range(seeds)]
     first.make_agent()  # an unusable device or setting is found now
+    for name in first.run.loggers:
+        find_logger(name)
     check_shares(first, processes)
     return plans
 
@@ -57,6 +60,8 @@ def resume(folder: Path, processes: int) -> list[Path]:
         raise FewShotError(f"{folder} is finished; its result is in result.json (fsl eval {folders[0]} tests it again)")
     plans = [make_plan(run_dir.read_settings(f)) for f in unfinished]
     plans[0].make_agent()  # as at the beginning: an unusable device is found now
+    for name in plans[0].run.loggers:
+        find_logger(name)
     us = team.join(plans[0].run.device)
     check_shares(plans[0], max(processes, us.size))
     _carry_out(plans, unfinished, us, processes)

@@ -13,6 +13,7 @@ from runners import arrow, launch, usage
 from runners.bench_cli import bench
 from runners.data_cli import data_app
 from runners.list_cli import list_, show
+from runners.look_cli import compare, report
 from runners.replay import replay
 from runners.run_cli import eval_, run
 from runners.runs_cli import runs
@@ -30,6 +31,8 @@ app.command(name="eval", rich_help_panel=TRAIN)(eval_)
 app.command(rich_help_panel=LOOK)(runs)
 app.command(name="list", rich_help_panel=LOOK)(list_)
 app.command(rich_help_panel=LOOK)(show)
+app.command(rich_help_panel=LOOK)(compare)
+app.command(rich_help_panel=LOOK)(report)
 app.command(rich_help_panel=LOOK)(replay)
 app.add_typer(data_app, name="data", rich_help_panel=PREPARE)
 app.command(rich_help_panel=PREPARE)(bench)

@@ -48,6 +48,9 @@ class RunConfig(BaseModel):
         description="what a training step with a loss or gradient that is not finite does: skip (it changes nothing "
         "and is counted) or stop; the first such tasks are saved for fsl replay",
     )
+    loggers: tuple[str, ...] = Field(
+        ("tensorboard",), description="besides metrics.jsonl and .csv: tensorboard, wandb, mlflow, or module:Class"
+    )
     threads: int = Field(1, ge=1, description="CPU threads; more than one only on an idle machine")
 
 

@@ -10,7 +10,8 @@ import torch
 from pydantic import BaseModel
 
 from runners import checkpoint
-from runners.loggers import Loggers, Meter
+from runners.loggers import Loggers
+from runners.meter import Meter
 from runners.plan import Plan
 from runners.say import log
 from runners.team import Team
@@ -60,7 +61,7 @@ class Track:
     def open_logs(self) -> None:
         """Go on with the logs, from where the run stands."""
         if self.team.leads:
-            self.loggers = Loggers(self.folder, self.at.tasks_seen, self.at.rows)
+            self.loggers = Loggers(self.folder, self.plan.settings, self.at.tasks_seen, self.at.rows)
 
     def log(self, row: dict[str, float]) -> None:
         """Give the loggers a row; --verbose shows it."""
@@ -68,7 +69,6 @@ class Track:
             values = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
             log.debug(f"seed {self.plan.run.seed}, {self.at.tasks_seen} tasks: {values}")
             self.loggers.write(self.at.tasks_seen, row)
-            self.at.rows = None if self.at.rows is None else self.at.rows + 1
 
     def save(self, name: str, agent_state: dict[str, Any]) -> None:
         """Write a checkpoint, after what was logged before it."""
@@ -81,7 +81,7 @@ class Track:
             "best_score": at.best_score,
             "best_tasks": at.best_tasks,
             "meter": at.meter.sums,
-            "rows": at.rows,
+            "rows": None if self.loggers is None else self.loggers.rows,
             "skipped": at.skipped,
             "agent": agent_state,
             "rng": torch.get_rng_state(),

@@ -17,8 +17,8 @@ from fewshot_env.errors import FewShotError
 from runners import checkpoint, faults
 from runners.evaluate import evaluate, frozen_seeds, summarise
 from runners.loggers import Loggers
+from runners.look import show_test, show_validation
 from runners.machine import tune
-from runners.pictures import picture_of
 from runners.plan import Plan
 from runners.progress import Report, progress
 from runners.result import build, numbers
@@ -58,8 +58,9 @@ class Run:
         """Train to the end, test the best weights, write result.json of every run and return them."""
         for track in self.tracks:
             track.open_logs()
-        for track, loggers in self._written():
-            loggers.board.text("config", _table(track.plan.settings))
+        for r, (_, loggers) in enumerate(self._written()):
+            for board in loggers.boards:
+                board.layout(self.plan.spec, list(self.stack.members[r].distributions()))
         with stop_signals(self.team) as stop:
             try:
                 try:
@@ -153,11 +154,8 @@ class Run:
                 at.best_score, at.best_tasks = score, at.tasks_seen
             if track.loggers is not None:
                 track.log(numbers(summarise(self.plan.spec, scores), "val"))
-                picture = picture_of(member, self.val_env, self.val_seeds[0])
-                track.loggers.board.picture("val/episode", picture, at.tasks_seen)
-                for name, values in member.distributions().items():
-                    track.loggers.board.distribution(name, values, at.tasks_seen)
                 faults.save_diverged(track, member, self.val_env.sampler, "val", self.val_seeds, scores)
+                show_validation(track.loggers, member, self.val_env, self.val_seeds, at.tasks_seen)
                 if better:
                     track.save("best.pt", self.stack.state(r))
         self._save_last()
@@ -193,12 +191,12 @@ class Run:
             result = build(track.plan, env, seeds, scores) | trained
             results.append(result)
             if track.loggers is not None:
-                row, board = numbers(result, "test"), track.loggers.board
+                row = numbers(result, "test")
                 track.log(row)
                 faults.save_diverged(track, member, env.sampler, "test", seeds, scores)
-                picture = picture_of(member, env, seeds[0])
-                board.picture("test/episode", picture, track.at.tasks_seen)
-                board.hyperparameters(track.plan.settings, row, track.at.tasks_seen)
+                show_test(track.loggers, member, env, seeds, track.at.tasks_seen)
+                for board in track.loggers.boards:
+                    board.results(row, track.at.tasks_seen)
                 write_json(track.folder / "result.json", result)
         return results
 
@@ -226,8 +224,3 @@ def check_shares(plan: Plan, processes: int) -> None:
     if processes > tasks:
         what = "a minibatch can not be split" if plan.agent_config.minibatch else f"a meta-batch has {tasks} tasks"
         raise FewShotError(f"{processes} processes are too many: {what}; use fewer, or raise --meta-batch")
-
-
-def _table(settings: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {key} | `{value}` |" for key, value in settings.items())
-    return f"| setting | value |\n|---|---|\n{rows}"
