@@ -11,6 +11,7 @@ import typer
 from fewshot_env.errors import FewShotError
 from runners import launch
 from runners.data_cli import DataDir, data_app
+from runners.reproduce.cli import reproduce
 
 app = typer.Typer(
     name="fsl",
@@ -20,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.command()(reproduce)
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 

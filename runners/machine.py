@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+import platform
+import re
 import warnings
+from pathlib import Path
 
 import torch
 
@@ -38,3 +42,14 @@ def usable_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0].split(". ")[0][:100]
         raise FewShotError(f"device {name!r} can not be used ({reason}); use --device cpu") from error
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """What computes, for the records: the GPU's name, or the processor's with the number of cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        models = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        if models:
+            return f"{models[0].strip()}, {os.cpu_count()} cores"
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

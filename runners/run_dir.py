@@ -26,6 +26,14 @@ def create_group(log_dir: Path, plans: Sequence[Plan]) -> list[Path]:
     return _create(log_dir, f"{_stem(plans[0])}-seeds{seeds[0]}-{seeds[-1]}", plans)
 
 
+def create_named(folder: Path, plans: Sequence[Plan]) -> list[Path]:
+    """Make `folder` with a folder `seedN` for each plan; raises FewShotError where that can not be."""
+    try:
+        return _write_configs([folder / f"seed{plan.run.seed}" for plan in plans], plans)
+    except OSError as error:
+        raise FewShotError(f"the folder {folder} can not be written ({error}); choose another") from error
+
+
 def _stem(plan: Plan) -> str:
     agent = re.sub(r"[^\w.+-]+", "_", plan.run.agent)
     return f"{plan.pair.slug}-{agent}"
@@ -39,13 +47,17 @@ def _create(log_dir: Path, stem: str, plans: Sequence[Plan]) -> list[Path]:
         log_dir.mkdir(parents=True, exist_ok=True)
         whole = next(log_dir / name for name in names if _made(log_dir / name))
         folders = [whole] if len(plans) == 1 else [whole / f"seed{plan.run.seed}" for plan in plans]
-        for plan, folder in zip(plans, folders, strict=True):
-            folder.mkdir(exist_ok=True)
-            write_json(folder / "config.json", {"settings": plan.settings, "versions": versions()})
+        return _write_configs(folders, plans)
     except OSError as error:
         raise FewShotError(
             f"the log directory {log_dir} can not be written ({error}); choose another --log-dir"
         ) from error
+
+
+def _write_configs(folders: list[Path], plans: Sequence[Plan]) -> list[Path]:
+    for plan, folder in zip(plans, folders, strict=True):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", {"settings": plan.settings, "versions": versions()})
     return folders
 
 
@@ -84,10 +96,15 @@ def read_settings(folder: Path) -> Settings:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write JSON aside and rename, so that `file` is whole or absent."""
+    """Write JSON so that `file` is whole or absent."""
+    write_text(file, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(file: Path, content: str) -> None:
+    """Write text aside and rename, so that `file` is whole or absent."""
     aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
-        aside.write_text(json.dumps(content, indent=1) + "\n")
+        aside.write_text(content)
         os.replace(aside, file)
     finally:
         aside.unlink(missing_ok=True)

@@ -24,6 +24,8 @@ class Progress:
     best_score: float | None = None
     best_tasks: int = 0
     meter: Meter = field(default_factory=Meter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock time by phase (runners.stopwatch)."""
 
 
 class Track:
@@ -36,7 +38,8 @@ class Track:
         if self.content is not None:
             names = ("tasks_seen", "validated", "best_score", "best_tasks")
             meter = Meter(self.content["meter"] if team.leads else None)
-            self.at = Progress(**{name: self.content[name] for name in names}, meter=meter)
+            known = {name: self.content[name] for name in names}
+            self.at = Progress(**known, meter=meter, seconds=self.content.get("seconds", {}))
         self.loggers: Loggers | None = None
 
     def open_logs(self) -> None:
@@ -53,6 +56,7 @@ class Track:
             "best_score": at.best_score,
             "best_tasks": at.best_tasks,
             "meter": at.meter.sums,
+            "seconds": at.seconds,
             "agent": agent_state,
             "rng": torch.get_rng_state(),
             "settings": self.plan.settings,
