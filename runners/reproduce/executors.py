@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from fewshot_env.errors import FewShotError
 from runners.reproduce.jobs import Job
@@ -63,8 +66,15 @@ def carry_out(jobs: Sequence[Job], executor: str, at_once: int | None, parameter
     return failed
 
 
-def _call(job: Job) -> None:
-    job()
+def _call(job: Job) -> str | None:
+    """Carry out a job in a process of its own; returns what is wrong with it, if anything is."""
+    try:
+        job()
+    except FewShotError as error:
+        return str(error)
+    except typer.Exit as stopped:  # asked to stop: no result of the job, so that a requeued one is not taken for failed
+        sys.exit(stopped.exit_code)
+    return None
 
 
 def _executor(name: str, folder: Path, parameters: dict[str, Any]) -> Any:
@@ -80,23 +90,30 @@ def _executor(name: str, folder: Path, parameters: dict[str, Any]) -> Any:
 
 
 def _wait(jobs: Sequence[Job], handles: Sequence[Any]) -> int:
-    done: set[int] = set()
-    failed = 0
-    while len(done) < len(handles):
+    """Wait for the elements of an array; returns how many failed."""
+    failed, left = 0, set(range(len(handles)))
+    while left:
         time.sleep(POLL_SECONDS)
-        for i, handle in enumerate(handles):
-            if i not in done and handle.done():
-                done.add(i)
-                failed += _failed(jobs[i], handle)
-                print(f"{len(done)} of {len(handles)} jobs done: {jobs[i].name}", flush=True)
+        queued = _queued(handles[0].job_id.split("_")[0])
+        for i in [i for i in left if handles[i].paths.result_pickle.exists() or handles[i].job_id not in queued]:
+            left.remove(i)
+            failed += _failed(jobs[i], handles[i])
+            print(f"{len(handles) - len(left)} of {len(handles)} jobs done: {jobs[i].name}", flush=True)
     return failed
 
 
+def _queued(array: str) -> set[str]:
+    """The elements of an array that wait or run (not by sacct, as submitit asks: not every cluster has it)."""
+    asked = subprocess.run(["squeue", "-hrj", array, "-o", "%i"], capture_output=True, text=True, check=False)
+    return set(asked.stdout.split())
+
+
 def _failed(job: Job, handle: Any) -> int:
-    """1 where the job ended with an error, which is told in a line; else 0."""
-    error = handle.exception()
-    if error is None:
-        return 0
-    last = [line for line in str(error).splitlines() if line.strip()]
-    print(f"fsl: {job.name} failed ({last[-1].strip() if last else error}); see {handle.paths.stderr}", file=sys.stderr)
+    """1 where the job ended without a result or with an error, which is told in a line; else 0."""
+    reason = "it ended without a result: killed, cancelled or out of time"
+    if handle.paths.result_pickle.exists():
+        reason = handle.result() if handle.exception() is None else "an unexpected error"
+        if reason is None:
+            return 0
+    print(f"fsl: {job.name} failed ({reason}); see {handle.paths.stderr}", file=sys.stderr)
     return 1

@@ -91,6 +91,22 @@ def test_runs_made_by_hand_are_adopted_whatever_their_folder_is_called(tiny, tmp
     assert Runs(tmp_path / "out", None).of(other, experiments.SINE["quick"]) == {}  # other settings: another cell
 
 
+def test_the_grid_runs_as_processes_of_this_machine(tiny, tmp_path, capsys):
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'fewshot[cluster]'")
+    out, broken = tmp_path / "out", "cells/sine-maml-*/seed0/last.pt"
+    assert main("reproduce", "fig4", "--out", out, "--executor", "local", "--at-once", 2) == 0
+    assert len(results(out)) == 6
+    (last,) = out.glob(broken)
+    last.write_bytes(b"not a checkpoint")
+    (last.parent / "result.json").unlink()
+    capsys.readouterr()
+    assert main("reproduce", "fig4", "--out", out, "--executor", "local") == 1
+    told = capsys.readouterr()
+    assert "sine-maml failed" in told.err
+    assert "is damaged" in told.err
+    assert [c["runs"] for c in report(out, "fig4")["cells"]] == [1, 2, 2]
+
+
 def test_the_validation_scored_is_the_best(tiny, tmp_path, monkeypatch):
     fig3 = experiments.EXPERIMENTS["fig3"]
     monkeypatch.setitem(experiments.EXPERIMENTS, "fig3", type(fig3)(**{**vars(fig3), "cells": fig3.cells[:2]}))
