@@ -72,13 +72,17 @@ class Stack:
         optimizer["state"] = {k: _combined([v], lambda vs: vs[0][run : run + 1].clone()) for k, v in moments}
         return {"weights": weights, "optimizer": optimizer}
 
+    def load_weights(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """As `load_states`, but leave the optimizer: to evaluate runs whose best steps differ."""
+        for member, state in zip(self.members, states, strict=True):
+            member.load_state_dict(state["weights"])
+
     def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Take up what `state` gave for every run; raises RuntimeError or KeyError where it is another agent's."""
         if len(self.members) == 1:
             self.agent.load_state(dict(states[0]))
             return
-        for member, state in zip(self.members, states, strict=True):
-            member.load_state_dict(state["weights"])
+        self.load_weights(states)
         whole = copy.deepcopy(states[0]["optimizer"])
         counts = [{k: float(v["step"]) for k, v in state["optimizer"]["state"].items()} for state in states]
         if any(count != counts[0] for count in counts):

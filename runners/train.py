@@ -49,7 +49,7 @@ class Run:
         self.tracks = [Track(plan, folder, team) for plan, folder in zip(plans, folders, strict=True)]
         found = [track.content for track in self.tracks if track.content is not None]
         if found:
-            self._take_up(found, folders[0] / "last.pt")
+            self._take_up(self.stack.load_states, found, folders[0] / "last.pt")
             torch.set_rng_state(found[0]["rng"].cpu())
         self.at = self.tracks[0].at  # how far all are
         self.envs: dict[int, FewShotVectorEnv] = {}
@@ -178,7 +178,7 @@ class Run:
                 track.save("best.pt", self.stack.state(r))
         self.team.gather(None)  # so that the checkpoints are there
         best = [checkpoint.load(folder / "best.pt", self.plan.device) for folder in folders]
-        self._take_up(best, folders[0] / "best.pt")
+        self._take_up(self.stack.load_weights, best, folders[0] / "best.pt")
         env, seeds = self.plan.make_env("test", run.eval_batch * len(folders)), frozen_seeds("test", run.test_tasks)
         with progress("testing", len(seeds), "tasks", show=self.team.leads) as report:
 
@@ -213,10 +213,12 @@ class Run:
             track.save("last.pt", self.stack.state(r))
         self._saved = time.monotonic()
 
-    def _take_up(self, contents: list[dict[str, Any]], file: Path) -> None:
+    def _take_up(
+        self, load: Callable[[list[dict[str, Any]]], None], contents: list[dict[str, Any]], file: Path
+    ) -> None:
         """Load the runs' agents from checkpoints; raises FewShotError where they are another agent's."""
         try:
-            self.stack.load_states([content["agent"] for content in contents])
+            load([content["agent"] for content in contents])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise FewShotError(f"the checkpoint {file} belongs to another agent or environment; start anew") from error
 

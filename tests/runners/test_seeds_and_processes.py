@@ -45,6 +45,32 @@ def test_seeds_side_by_side_equal_their_own_runs(agent, tmp_path, capsys):
     assert main("eval", group / "seed4", "--tasks", 8) == 0
 
 
+def test_seeds_whose_best_validations_differ_are_tested_together(tmp_path, monkeypatch):
+    from runners import train
+
+    real, validations = train.evaluate, [0]
+
+    def rigged(agent, env, seeds, between, team):
+        found = real(agent, env, seeds, between, team)
+        if env.sampler.config.split == "val":
+            validations[0] += 1
+            found[0] = [-float(validations[0])] * len(seeds)  # the first run is best at once, the second at the end
+            found[1] = [float(validations[0])] * len(seeds)
+        return found
+
+    monkeypatch.setattr(train, "evaluate", rigged)
+    assert main("run", *SINE, "--seeds", 2, "--log-dir", tmp_path) == 0
+    group = only_run(tmp_path)
+    assert [result_of(group / f"seed{s}")["best_at_tasks"] for s in (0, 1)] == [0, 24]
+    for seed in (0, 1):
+        monkeypatch.undo()
+        assert main("eval", group / f"seed{seed}") == 0
+        (again,) = (group / f"seed{seed}").glob("eval-*.json")
+        assert json.loads(again.read_text())["scores"] == pytest.approx(
+            result_of(group / f"seed{seed}")["scores"], rel=1e-4
+        )
+
+
 def test_stopped_seeds_go_on_together(tmp_path, monkeypatch, capsys):
     from runners import train
 
