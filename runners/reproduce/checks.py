@@ -56,11 +56,18 @@ def _of(found: Summaries, row: str, column: str) -> Estimate:
     return value
 
 
-def _all(parts: Iterable[tuple[bool | None, str]]) -> Decision:
-    parts = list(parts)
-    verdicts = [verdict for verdict, _ in parts]
-    holds = None if None in verdicts and False not in verdicts else False not in verdicts
-    return holds, "; ".join(words for _, words in parts)
+def _each(columns: Iterable[str], decide: Callable[[str], Decision]) -> Decision:
+    """Whether something holds in every column; the columns whose runs are missing leave it open."""
+    parts = []
+    for column in columns:
+        try:
+            holds, words = decide(column)
+        except Missing as gap:
+            holds, words = None, f"no run of {gap}"
+        parts.append((holds, f"{column}: {words}"))
+    verdicts = [holds for holds, _ in parts]
+    whole = None if None in verdicts and False not in verdicts else False not in verdicts
+    return whole, "; ".join(words for _, words in parts)
 
 
 def _lower(a: Estimate, b: Estimate) -> bool | None:
@@ -81,13 +88,19 @@ def _best(found: Summaries, agent: str, column: str) -> tuple[int, Estimate]:
 
 
 def _second_order_turtle(found: Summaries) -> Decision:
-    pairs = [(t, _best(found, "TURTLE", t)[1], _best(found, "First-order TURTLE", t)[1]) for t in STEPS]
-    return _all((_lower(so, fo), f"{t}: best first-order {fo}, best second-order {so}") for t, so, fo in pairs)
+    def decide(column: str) -> Decision:
+        first, second = _best(found, "First-order TURTLE", column)[1], _best(found, "TURTLE", column)[1]
+        return _lower(second, first), f"best first-order {first}, best second-order {second}"
+
+    return _each(STEPS, decide)
 
 
 def _maml_orders_on_sine(found: Summaries) -> Decision:
-    pairs = [(t, _of(found, "FO-MAML", t), _of(found, "MAML", t)) for t in STEPS]
-    return _all((_close(fo, so), f"{t}: FO {fo}, SO {so}") for t, fo, so in pairs)
+    def decide(column: str) -> Decision:
+        first, second = _of(found, "FO-MAML", column), _of(found, "MAML", column)
+        return _close(first, second), f"FO {first}, SO {second}"
+
+    return _each(STEPS, decide)
 
 
 def _close(a: Estimate, b: Estimate) -> bool:
@@ -107,8 +120,11 @@ def _stability(found: Summaries) -> Decision:
 
 
 def _depth(found: Summaries) -> Decision:
-    best = {t: _best(found, "TURTLE", t)[0] for t in STEPS}
-    return all(n in (5, 6) for n in best.values()), ", ".join(f"{t}: {n}" for t, n in best.items())
+    def decide(column: str) -> Decision:
+        layers, error = _best(found, "TURTLE", column)
+        return layers in (5, 6), f"{layers} ({error})"
+
+    return _each(STEPS, decide)
 
 
 def _turtle_beats(other: str) -> Callable[[Summaries], Decision]:
@@ -124,18 +140,24 @@ def _columns(found: Summaries) -> list[str]:
 
 
 def _better_on_images(better: str, worse: str) -> Callable[[Summaries], Decision]:
-    """Whether one agent's accuracy is higher in every setting, but for equal ones to two digits."""
+    """Whether one agent's accuracy is at least the other's, to two digits, in every setting."""
 
-    def decide(found: Summaries) -> Decision:
-        pairs = [(c, _of(found, better, c), _of(found, worse, c)) for c in _columns(found)]
-        return _all((round(a.value, 2) >= round(b.value, 2), f"{c}: {a} against {b}") for c, a, b in pairs)
+    def all_settings(found: Summaries) -> Decision:
+        def decide(column: str) -> Decision:
+            a, b = _of(found, better, column), _of(found, worse, column)
+            return round(a.value, 2) >= round(b.value, 2), f"{a} against {b}"
 
-    return decide
+        return _each(_columns(found), decide)
+
+    return all_settings
 
 
 def _maml_orders_on_images(found: Summaries) -> Decision:
-    pairs = [(c, _of(found, "FO-MAML", c), _of(found, "MAML", c)) for c in _columns(found)]
-    return _all((abs(a.value - b.value) <= CLOSE_ACCURACY, f"{c}: FO {a}, SO {b}") for c, a, b in pairs)
+    def decide(column: str) -> Decision:
+        first, second = _of(found, "FO-MAML", column), _of(found, "MAML", column)
+        return abs(first.value - second.value) <= CLOSE_ACCURACY, f"FO {first}, SO {second}"
+
+    return _each(_columns(found), decide)
 
 
 def _best_in_half(found: Summaries) -> Decision:
@@ -151,18 +173,23 @@ def _best_in_half(found: Summaries) -> Decision:
 
 def _faster(pairs: Iterable[tuple[str, str]], share: float = 1.0) -> Callable[[Summaries], Decision]:
     """Whether the first of every pair needs less than `share` times the second's time, in every setting."""
+    pairs = list(pairs)
 
-    def decide(found: Summaries) -> Decision:
+    def all_settings(found: Summaries) -> Decision:
         def hours(row: str, column: str) -> float:
             value = mean(found[row, column].hours)
             if value is None:
                 raise Missing(f"{row}, {column}, that holds its time")
             return value
 
-        timed = [(c, a, b, hours(a, c), hours(b, c)) for c in _columns(found) for a, b in pairs]
-        return _all((x < share * y, f"{c}: {a} {x:.3g} h, {b} {y:.3g} h") for c, a, b, x, y in timed)
+        def decide(column: str) -> Decision:
+            timed = [(a, hours(a, column), b, hours(b, column)) for a, b in pairs]
+            holds = all(x < share * y for _, x, _, y in timed)
+            return holds, ", ".join(f"{a} {x:.3g} h and {b} {y:.3g} h" for a, x, b, y in timed)
 
-    return decide
+        return _each(_columns(found), decide)
+
+    return all_settings
 
 
 ORDERS = (("FO-MAML", "MAML"), ("First-order TURTLE", "TURTLE"), ("Meta-learner LSTM", "Meta-learner LSTM (enhanced)"))
