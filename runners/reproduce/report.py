@@ -12,7 +12,7 @@ from runners.reproduce.grid import Experiment, Scale
 from runners.reproduce.plot import draw
 from runners.reproduce.runs import Runs
 from runners.reproduce.statistics import PAPER, PUBLISHED, apart
-from runners.reproduce.summary import Summaries, Summary, estimate, mean, numbers, summaries
+from runners.reproduce.summary import Summaries, Summary, estimate, numbers, summaries
 from runners.run_dir import write_json, write_text
 
 HEAD = ("agent", "setting", "runs", "diverged tasks", "median ± 95 %", "published statistic", "beside", "meet")
@@ -91,11 +91,15 @@ def _markdown(
             ]
         ),
         "## What the paper says of it",
+        *(
+            ["At this scale, a verdict says how far such short trainings get, and nothing of the paper."]
+            * bool(scale.settings)
+        ),
         "\n".join(_table([("claim", "verdict", "evidence"), *[(v.claim, v.words, v.evidence) for v in verdicts]])),
         f"Made with `fsl reproduce {experiment.name} --scale {scale.name}`; "
         + ", ".join(f"{name} {number}" for name, number in versions().items())
         + (f"; test episodes {', '.join(hashes)}" if hashes else "")
-        + (f"; {sum(hours):.3g} hours in all, {mean(hours):.3g} a run" if hours else "")
+        + (f"; {sum(hours):.3g} hours for the {len(hours)} runs that recorded their time" if hours else "")
         + ".",
     ]
     return "\n\n".join(parts) + "\n"
