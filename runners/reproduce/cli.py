@@ -38,7 +38,6 @@ def reproduce(
     experiments = find(what)
     if scale not in ("quick", "full"):
         raise FewShotError(f"--scale is {scale!r}, but must be quick or full")
-    _make(out)
     from runners.reproduce import executors
     from runners.reproduce.data import with_data
 
@@ -46,6 +45,7 @@ def reproduce(
     executors.check(executor, parameters)
     where = None if data_dir is None else str(data_dir.absolute())
     experiments, left_out = with_data(experiments, where)
+    _make(out)
     from runners.reproduce.jobs import missing
     from runners.reproduce.report import write
     from runners.reproduce.runs import Runs

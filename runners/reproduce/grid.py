@@ -45,6 +45,11 @@ class Cell:
     target: str | None = None
 
     @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.row}, {self.column}"
+
+    @property
     def folder(self) -> str:
         """A name for the folder of the runs that are trained for this cell."""
         words = [str(self.settings["env"]), str(self.settings["agent"])]

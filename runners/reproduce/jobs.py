@@ -55,6 +55,9 @@ def missing(experiments: Sequence[Experiment], scale: str, runs: Runs) -> list[J
 
     Runs of a small agent are one job, side by side; others are a job each.
     """
+    for experiment in experiments:  # before anything is written
+        for cell in experiment.cells:
+            runs.check(cell, experiment.scales[scale])
     jobs: dict[Path, Job] = {}
     for experiment in experiments:
         for cell in experiment.cells:
@@ -70,5 +73,5 @@ def _of_cell(cell: Cell, scale: Scale, runs: Runs) -> list[Job]:
     if not left:
         return []
     if can_stack(make_plan(cell.plan_settings(scale, 0, runs.data_dir)).make_agent()):
-        return [Job(cell.folder, tuple(left), cell.target, runs.data_dir)]
-    return [Job(f"{cell.folder} {folder.name}", (folder,), cell.target, runs.data_dir) for folder in left]
+        return [Job(cell.name, tuple(left), cell.target, runs.data_dir)]
+    return [Job(f"{cell.name}, {folder.name}", (folder,), cell.target, runs.data_dir) for folder in left]

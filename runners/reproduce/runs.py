@@ -56,6 +56,13 @@ class Runs:
         name = self.identity(cell.plan_settings(scale, 0, self.data_dir))
         return {seed: folder for seed, folder in sorted(self._found.get(name, {}).items()) if seed < scale.seeds}
 
+    def check(self, cell: Cell, scale: Scale) -> None:
+        """Raise FewShotError where a cell can not be carried out: its data hold too little, say."""
+        settings = cell.plan_settings(scale, 0, self.data_dir)
+        self.identity(settings)
+        if cell.target is not None:
+            self.identity(settings | {"env": f"{cell.settings['env']}->{cell.target}"})
+
     def create(self, cell: Cell, scale: Scale) -> dict[int, Path]:
         """As `of`, with folders made for the runs that are not there yet, below `cells`."""
         have = self.of(cell, scale)

@@ -102,7 +102,7 @@ def test_the_grid_runs_as_processes_of_this_machine(tiny, tmp_path, capsys):
     capsys.readouterr()
     assert main("reproduce", "fig4", "--out", out, "--executor", "local") == 1
     told = capsys.readouterr()
-    assert "sine-maml failed" in told.err
+    assert "MAML, sine failed" in told.err
     assert "is damaged" in told.err
     assert [c["runs"] for c in report(out, "fig4")["cells"]] == [1, 2, 2]
 
@@ -205,6 +205,14 @@ def test_missing_data_are_named_before_anything_runs(tiny, tmp_path, capsys):
     assert "mini and cub" in err
     assert "fsl data prepare mini --source PATH" in err
     assert err.count("\n") == 1
+
+
+def test_data_that_hold_too_little_are_told_before_anything_is_written(tiny, tmp_path, data_dir, capsys):
+    assert main("reproduce", "table1", "--out", tmp_path, "--data-dir", data_dir) == 2  # 8 images a class, not 17
+    err = capsys.readouterr().err
+    assert "images" in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.glob("cells/*")) == []
 
 
 def test_all_runs_what_it_can_and_says_what_it_left_out(tmp_path, capsys):
