@@ -58,14 +58,19 @@ def resume(folder: Path, processes: int) -> list[Path]:
     unfinished = [f for f in folders if not (f / "result.json").exists()]
     if not unfinished:
         raise FewShotError(f"{folder} is finished; its result is in result.json (fsl eval {folders[0]} tests it again)")
-    plans = [make_plan(run_dir.read_settings(f)) for f in unfinished]
+    carry_on(unfinished, processes)
+    return folders
+
+
+def carry_on(folders: Sequence[Path], processes: int = 1) -> None:
+    """The runs in these folders, which differ in their seeds, from where each stands."""
+    plans = [make_plan(run_dir.read_settings(f)) for f in folders]
     plans[0].make_agent()  # as at the beginning: an unusable device is found now
     for name in plans[0].run.loggers:
         find_logger(name)
     us = team.join(plans[0].run.device)
     check_shares(plans[0], max(processes, us.size))
-    _carry_out(plans, unfinished, us, processes)
-    return folders
+    _carry_out(plans, folders, us, processes)
 
 
 def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, processes: int) -> None:

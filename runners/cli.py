@@ -15,6 +15,7 @@ from runners.data_cli import data_app
 from runners.list_cli import list_, show
 from runners.look_cli import compare, report
 from runners.replay import replay
+from runners.reproduce.cli import reproduce
 from runners.run_cli import eval_, run
 from runners.runs_cli import runs
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 TRAIN, LOOK, PREPARE = "Train and test", "Look up", "Prepare and measure"
 app.command(rich_help_panel=TRAIN)(run)
 app.command(name="eval", rich_help_panel=TRAIN)(eval_)
+app.command(rich_help_panel=TRAIN)(reproduce)
 app.command(rich_help_panel=LOOK)(runs)
 app.command(name="list", rich_help_panel=LOOK)(list_)
 app.command(rich_help_panel=LOOK)(show)

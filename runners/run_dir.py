@@ -28,6 +28,14 @@ def create_group(log_dir: Path, plans: Sequence[Plan]) -> list[Path]:
     return _create(log_dir, f"{_stem(plans[0])}-seeds{seeds[0]}-{seeds[-1]}", plans)
 
 
+def create_named(folder: Path, plans: Sequence[Plan]) -> list[Path]:
+    """Make `folder` with a folder `seedN` for each plan; raises FewShotError where that can not be."""
+    try:
+        return _write_configs([folder / f"seed{plan.run.seed}" for plan in plans], plans)
+    except OSError as error:
+        raise FewShotError(f"the folder {folder} can not be written ({error}); choose another") from error
+
+
 def _stem(plan: Plan) -> str:
     agent = re.sub(r"[^\w.+-]+", "_", plan.run.agent)
     return f"{plan.pair.slug}-{agent}"
@@ -52,6 +60,13 @@ def _create(log_dir: Path, stem: str, plans: Sequence[Plan]) -> list[Path]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return [whole / part for part in parts]
+
+
+def _write_configs(folders: list[Path], plans: Sequence[Plan]) -> list[Path]:
+    for plan, folder in zip(plans, folders, strict=True):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", {"settings": plan.settings, "versions": versions()})
+    return folders
 
 
 def members(folder: Path) -> list[Path]:
@@ -102,4 +117,9 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def write_json(file: Path, content: Any) -> None:
     """Write JSON so that `file` is whole or absent."""
-    durable.write(file, (json.dumps(content, indent=1) + "\n").encode())
+    write_text(file, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(file: Path, content: str) -> None:
+    """Write text so that `file` is whole or absent."""
+    durable.write(file, content.encode())

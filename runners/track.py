@@ -31,10 +31,12 @@ class Progress:
     """Rows in metrics.jsonl; None in checkpoints that do not say."""
     skipped: int = 0
     """Outer steps that were not finite, and so changed nothing."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock time by phase (runners.stopwatch)."""
 
 
 class _Held(BaseModel):
-    """A run's progress in a checkpoint; `rows` and `skipped` are younger than the rest."""
+    """A run's progress in a checkpoint; the last three are younger than the rest."""
 
     tasks_seen: int
     validated: int
@@ -43,6 +45,7 @@ class _Held(BaseModel):
     meter: dict[str, list[float]]
     rows: int | None = None
     skipped: int = 0
+    seconds: dict[str, float] = {}
 
 
 class Track:
@@ -83,6 +86,7 @@ class Track:
             "meter": at.meter.sums,
             "rows": None if self.loggers is None else self.loggers.rows,
             "skipped": at.skipped,
+            "seconds": at.seconds,
             "agent": agent_state,
             "rng": torch.get_rng_state(),
             "settings": self.plan.settings,

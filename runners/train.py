@@ -18,7 +18,7 @@ from runners import checkpoint, faults
 from runners.evaluate import evaluate, frozen_seeds, summarise
 from runners.loggers import Loggers
 from runners.look import show_test, show_validation
-from runners.machine import tune
+from runners.machine import device_name, tune
 from runners.plan import Plan
 from runners.progress import Report, progress
 from runners.result import build, numbers
@@ -26,6 +26,7 @@ from runners.run_dir import write_json
 from runners.say import log
 from runners.step import dealt_seeds, outer_step
 from runners.stop import Interrupted, stop_signals
+from runners.stopwatch import Stopwatch
 from runners.team import ALONE, MemberLost, Team
 from runners.track import Track
 
@@ -53,6 +54,7 @@ class Run:
         self.val_env = self.plan.make_env("val", self.plan.run.eval_batch * len(plans))
         self.val_seeds = frozen_seeds("val", self.plan.run.val_tasks)
         self._saved = time.monotonic()
+        self.watch = Stopwatch(self.at.seconds)
 
     def __call__(self) -> list[dict[str, Any]]:
         """Train to the end, test the best weights, write result.json of every run and return them."""
@@ -78,6 +80,7 @@ class Run:
     def _train(self, stop: Callable[[], None]) -> None:
         run, at, note = self.plan.run, self.at, ""
         self.stack.train()
+        self.watch.switch("train")
         batch = self.stack.agent.config.tasks_per_step
         with progress("training", run.train_tasks, "tasks", at.tasks_seen, self.team.leads) as report:
             clock, counted = time.monotonic(), at.tasks_seen
@@ -144,7 +147,9 @@ class Run:
             self._stop_here(stop)
             report(self.at.tasks_seen, f"validating {done}/{len(self.val_seeds)}")
 
+        before = self.watch.switch("validation")
         found = evaluate(self.stack.agent, self.val_env, self.val_seeds, between, self.team)
+        self.watch.switch(before)
         for r, (track, scores) in enumerate(zip(self.tracks, found, strict=True)):
             at, member = track.at, self.stack.members[r]
             at.validated = at.tasks_seen
@@ -170,6 +175,7 @@ class Run:
 
     def _test(self, stop: Callable[[], None]) -> list[dict[str, Any]]:
         run, folders = self.plan.run, [track.folder for track in self.tracks]
+        self.watch.switch("test")
         for r, (track, _) in enumerate(self._written()):
             if not (track.folder / "best.pt").exists():
                 track.save("best.pt", self.stack.state(r))
@@ -188,7 +194,8 @@ class Run:
         for r, (track, scores) in enumerate(zip(self.tracks, found, strict=True)):
             at, member = track.at, self.stack.members[r]
             trained = {"trained_tasks": at.tasks_seen, "best_at_tasks": at.best_tasks, "skipped_steps": at.skipped}
-            result = build(track.plan, env, seeds, scores) | trained
+            timed = {"seconds": self.watch.read(), "side_by_side": len(self.tracks), "device": device_name(env.device)}
+            result = build(track.plan, env, seeds, scores) | trained | timed
             results.append(result)
             if track.loggers is not None:
                 row = numbers(result, "test")
@@ -205,7 +212,9 @@ class Run:
         return [(track, track.loggers) for track in self.tracks if track.loggers is not None]
 
     def _save_last(self) -> None:
+        seconds = self.watch.read()
         for r, (track, _) in enumerate(self._written()):
+            track.at.seconds = seconds
             track.save("last.pt", self.stack.state(r))
         self._saved = time.monotonic()
 
