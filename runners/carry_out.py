@@ -22,8 +22,8 @@ from runners.stop import Interrupted
 from runners.train import Run, check_shares
 
 
-def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes: int) -> None:
-    """New runs in new folders. Everything is checked before the first folder is made."""
+def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes: int) -> list[Path]:
+    """New runs in new folders, which are returned. Everything is checked before the first folder is made."""
     first = make_plan(settings, preset)
     plans = [make_plan(settings | {"seed": first.run.seed + i}, preset) if i else first for i in range(seeds)]
     first.make_agent()  # an unusable device or setting is found now
@@ -37,6 +37,7 @@ def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes:
     except team.MemberLost:
         raise FewShotError("the first process could not make the run's folder; its own message says why") from None
     _carry_out(plans, folders, us, processes)
+    return folders
 
 
 def resume(folder: Path, processes: int) -> None:

@@ -83,6 +83,15 @@ def read_settings(folder: Path) -> Settings:
     return settings
 
 
+def read_result(folder: Path) -> dict[str, Any]:
+    """The result of a finished run; raises FewShotError where there is none."""
+    try:
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    except (OSError, ValueError) as error:
+        raise FewShotError(f"{folder} has no result yet; finish it with: fsl run --resume {folder}") from error
+    return result
+
+
 def write_json(file: Path, content: Any) -> None:
     """Write JSON aside and rename, so that `file` is whole or absent."""
     aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
