@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from fewshot_env.errors import FewShotError, suggest
+from fewshot_env.errors import FewShotError, said, suggest
 
 if TYPE_CHECKING:
     from agents.base import Agent
@@ -31,8 +31,8 @@ class AgentSpec:
         module, _, name = self.where.partition(":")
         try:
             found = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError, TypeError) as error:
-            raise FewShotError(f"the agent {self.where!r} can not be imported: {error}") from error
+        except (Exception, SystemExit) as error:  # a plug-in's module may do anything
+            raise FewShotError(f"the agent {self.name!r} can not be imported: {said(error)}") from error
         from agents.base import Agent
 
         if not (isinstance(found, type) and issubclass(found, Agent)):
@@ -41,6 +41,7 @@ class AgentSpec:
 
 
 AGENTS: dict[str, AgentSpec] = {}
+_seen_plugins: set[tuple[str, str]] = set()
 
 
 def register(name: str, where: str, summary: str, **settings: Any) -> None:
@@ -67,13 +68,14 @@ def find(name: str) -> AgentSpec:
 
 
 def load_plugins() -> None:
-    """Register the entry-point group `fsl.agents`; a broken one warns and is skipped."""
+    """Register the entry-point group `fsl.agents`, each once; a taken name warns and is skipped."""
     for point in entry_points(group="fsl.agents"):
+        if (point.name, point.value) in _seen_plugins:
+            continue
+        _seen_plugins.add((point.name, point.value))
         try:
-            known = AGENTS.get(point.name)
-            if known is None or known.where != point.value:
-                register(point.name, point.value, f"plug-in {point.value}")
-        except Exception as error:  # whatever a plug-in does wrong must not break fsl
+            register(point.name, point.value, f"plug-in {point.value}")
+        except FewShotError as error:
             warnings.warn(f"the agent plug-in {point.name!r} was skipped: {error}", stacklevel=2)
 
 

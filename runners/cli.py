@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -191,7 +192,8 @@ def show(
 
 
 def main() -> None:
-    """Run `fsl`; bad input ends with one line and exit code 2."""
+    """Run `fsl`; bad input ends with one line and exit code 2. A warning is one line, too."""
+    warnings.formatwarning = lambda message, *_, **__: f"fsl: warning: {message}\n"
     try:
         app()
     except KeyboardInterrupt:
