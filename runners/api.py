@@ -1,16 +1,20 @@
 """The Python face of the command line: `runners.run`, `runners.test` and `runners.load`.
 
-Settings are those of `--set`: `train_tasks=500` is a keyword, a dotted key goes in as `**{"agent.inner_lr": 0.02}`.
+Settings are those of `--set`, as a mapping: {"train_tasks": 500, "agent.inner_lr": 0.02}.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agents.base import Agent
+
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,11 @@ class Finished:
 
 
 def run(
-    env: str, agent: str | type[Agent], preset: str = "paper", log_dir: str | Path = "runs", **settings: Any
+    env: str,
+    agent: str | type[Agent],
+    settings: Mapping[str, Any] = NONE,
+    preset: str = "paper",
+    log_dir: str | Path = "runs",
 ) -> Finished:
     """Train an agent on an environment and test it, as `fsl run` does; everything is logged to a new folder.
 
@@ -36,7 +44,7 @@ def run(
 
     name = agent if isinstance(agent, str) else f"{agent.__module__}:{agent.__qualname__}"
     try:
-        (folder,) = carry_out.begin(settings | {"env": env, "agent": name}, preset, Path(log_dir), 1, 1)
+        (folder,) = carry_out.begin({**settings, "env": env, "agent": name}, preset, Path(log_dir), 1, 1)
     except typer.Exit:
         raise KeyboardInterrupt from None
     from runners.run_dir import read_result
@@ -44,15 +52,19 @@ def run(
     return Finished(folder, read_result(folder))
 
 
-def test(folder: str | Path, env: str | None = None, **settings: Any) -> dict[str, Any]:  # noqa: PT028 - no pytest function
+def test(  # no pytest function
+    folder: str | Path,
+    env: str | None = None,  # noqa: PT028
+    settings: Mapping[str, Any] = NONE,  # noqa: PT028
+) -> dict[str, Any]:
     """Test a run's best weights on frozen episodes of `env` (default: its own target), as `fsl eval` does.
 
-    settings: what differs from the run's, for example `**{"env.n_shot": 5}`. Returns the result, which is also
+    settings: what differs from the run's, for example {"env.n_shot": 5}. Returns the result, which is also
     written into the run's folder; raises FewShotError where the weights do not fit.
     """
     from runners.retest import retest
 
-    return retest(Path(folder), env, settings)[0]
+    return retest(Path(folder), env, dict(settings))[0]
 
 
 def load(folder: str | Path) -> Agent:

@@ -182,12 +182,18 @@ def describe(
     return "\n".join(lines)
 
 
+PAPER_TASKS = (
+    ("sine", TaskSpec("regression", (1,), 1, 1, (-5, 5), (-10, 10)), 5),
+    ("images, 1-shot", TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4)), 1),
+    ("images, 5-shot", TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4)), 5),
+)
+"""The tasks of the paper: what they are called, their spec and their shots."""
+
+
 def paper_choices(agent: AgentSpec | None) -> str:
     """The paper's settings that depend on the tasks: an agent's, or those of a run."""
-    sine = TaskSpec("regression", (1,), 1, 1, (-5, 5), (-10, 10))
-    images = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
     lines = ["\nthe paper's settings that depend on the tasks"]
-    for label, spec, n_shot in (("sine", sine, 5), ("images, 1-shot", images, 1), ("images, 5-shot", images, 5)):
+    for label, spec, n_shot in PAPER_TASKS:
         chosen = paper_protocol(spec, n_shot) if agent is None else agent.load().Config.paper(spec, n_shot)
         own = {} if agent is None else agent.settings
         values = ", ".join(f"{k} = {json.dumps(v)}" for k, v in chosen.items() if k not in own)

@@ -21,7 +21,7 @@ class Own(Chance):
 
 
 def test_run_is_fsl_run(tmp_path):
-    done = runners.run("sine", "maml", log_dir=tmp_path / "api", seed=3, **TINY, **{"agent.inner_lr": 0.02})
+    done = runners.run("sine", "maml", TINY | {"seed": 3, "agent.inner_lr": 0.02}, log_dir=tmp_path / "api")
     assert done.folder == only_run(tmp_path / "api")
     assert done.result == result_of(done.folder)
     sets = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
@@ -31,10 +31,12 @@ def test_run_is_fsl_run(tmp_path):
 
 
 def test_test_and_load(tmp_path):
-    done = runners.run("sine", "maml", log_dir=tmp_path, **TINY)
+    done = runners.run("sine", "maml", TINY, log_dir=tmp_path)
     again = runners.test(done.folder)
     assert again["scores"] == done.result["scores"]
-    assert runners.test(done.folder, test_tasks=3)["scores"] == pytest.approx(done.result["scores"][:3], rel=1e-4)
+    assert runners.test(done.folder, settings={"test_tasks": 3})["scores"] == pytest.approx(
+        done.result["scores"][:3], rel=1e-4
+    )
     agent = runners.load(done.folder)
     best = torch.load(done.folder / "best.pt", weights_only=True)["agent"]["weights"]
     assert not agent.training
@@ -42,7 +44,7 @@ def test_test_and_load(tmp_path):
 
 
 def test_a_class_is_an_agent(tmp_path):
-    done = runners.run("glyphs", Own, preset="quick", log_dir=tmp_path, test_tasks=4)
+    done = runners.run("glyphs", Own, {"test_tasks": 4}, "quick", tmp_path)
     assert done.result["agent"] == f"{__name__}:Own"
     assert json.loads((done.folder / "config.json").read_text())["settings"]["train_tasks"] == 0
 
@@ -54,8 +56,8 @@ def test_a_class_is_an_agent(tmp_path):
         ({"agent": "meml"}, "unknown agent 'meml'"),
         ({"agent": int}, "is not an agent"),
         ({"preset": "fast"}, "the preset is 'fast', but must be paper or quick"),
-        ({"train_task": 3}, "unknown setting 'train_task'"),
-        ({"agent.inner_lr": -1}, "setting agent.inner_lr is -1"),
+        ({"settings": {"train_task": 3}}, "unknown setting 'train_task'"),
+        ({"settings": {"agent.inner_lr": -1}}, "setting agent.inner_lr is -1"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path, arguments, message):
@@ -80,7 +82,7 @@ def test_an_interrupt_stops_it_and_it_can_be_resumed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(train, "outer_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        runners.run("sine", "maml", log_dir=tmp_path, **TINY)
+        runners.run("sine", "maml", TINY, log_dir=tmp_path)
     monkeypatch.undo()
     assert main("run", "--resume", only_run(tmp_path)) == 0
     assert result_of(only_run(tmp_path))["trained_tasks"] == 24
