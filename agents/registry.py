@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -68,15 +69,20 @@ def find(name: str) -> AgentSpec:
 
 
 def load_plugins() -> None:
-    """Register the entry-point group `fsl.agents`, each once; a taken name warns and is skipped."""
+    """Register the entry-point group `fsl.agents`, each once, without importing it (which takes torch and seconds).
+
+    A taken name, or a package that is not there, warns and is skipped; what else is wrong is told when it is used.
+    """
     for point in entry_points(group="fsl.agents"):
         if (point.name, point.value) in _seen_plugins:
             continue
         _seen_plugins.add((point.name, point.value))
         try:
+            if find_spec(point.module.partition(".")[0]) is None:
+                raise FewShotError(f"there is no package for {point.value}")
             register(point.name, point.value, f"plug-in {point.value}")
-        except FewShotError as error:
-            warnings.warn(f"the agent plug-in {point.name!r} was skipped: {error}", stacklevel=2)
+        except Exception as error:  # the entry point may be malformed
+            warnings.warn(f"the agent plug-in {point.name!r} was skipped: {said(error)}", stacklevel=2)
 
 
 register("turtle", "agents.turtle:Turtle", "a feed-forward network proposes every update (the paper's)")

@@ -32,6 +32,11 @@ ENVS = {  # name: what its module does, and what fsl says of it
         "Error: Malformed environment ID",
     ),
 }
+SKIPPED_AGENTS = {  # name: entry point, and what fsl says of it
+    "absent": ("absent.agent:Plug", "there is no package for absent.agent:Plug"),
+    "garbled": ("::", "AttributeError: "),
+    "maml": ("half:Plug", "the agent 'maml' is already registered"),
+}
 USED = {  # told when they are used, since naming them imports nothing
     "--env": {
         "unsampled": (ENTRY.format("unsampled", "U", "unsampled"), "no attribute 'Sampler'"),
@@ -41,7 +46,6 @@ USED = {  # told when they are used, since naming them imports nothing
         ),
     },
     "--agent": {
-        "absent": (None, "the agent 'absent' can not be imported: ModuleNotFoundError: No module named 'absent'"),
         "exits": ("raise SystemExit(0)", "the agent 'exits' can not be imported: SystemExit: 0 (exits.py, line 1)"),
         "crashes": ("def x(): x()\nx()", "the agent 'crashes' can not be imported: RecursionError: maximum recursion"),
         "function": ("def Plug(): pass", "'function:Plug' is not an agent: it must be a class derived from"),
@@ -66,8 +70,9 @@ def site(tmp_path_factory):
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         kind, what = ("agents", "Plug") if name in USED["--agent"] else ("envs", "ENTRY")
-        taken = "\nmaml = good:Plug" if name == "half" else ""
-        (info / "entry_points.txt").write_text(f"[fsl.{kind}]\n{name} = {name}:{what}{taken}\n")
+        points = {name: f"{name}:{what}"} | ({n: v for n, (v, _) in SKIPPED_AGENTS.items()} if name == "half" else {})
+        lines = [f"{n} = {value}" for n, value in points.items()]
+        (info / "entry_points.txt").write_text("\n".join([f"[fsl.{kind}]", *lines, ""]))
     return site
 
 
@@ -82,18 +87,17 @@ def test_the_list_names_each_in_one_line_and_goes_on(site):
     assert done.returncode == 0
     assert "  good            a plug-in\n" in done.stdout
     assert "  half            plug-in half:Plug\n" in done.stdout
-    lines = sorted(done.stderr.splitlines())
-    assert len(lines) == len(ENVS) + 1
-    assert lines[0].startswith("fsl: warning: the agent plug-in 'maml' was skipped: the agent 'maml' is already regist")
-    for line, (name, (_, words)) in zip(lines[1:], sorted(ENVS.items()), strict=True):
-        assert line.startswith(f"fsl: warning: the environment plug-in '{name}' was skipped: {words}")
+    expected = {f"agent plug-in '{name}'": words for name, (_, words) in SKIPPED_AGENTS.items()}
+    expected |= {f"environment plug-in '{name}'": words for name, (_, words) in ENVS.items()}
+    for line, (what, words) in zip(sorted(done.stderr.splitlines()), sorted(expected.items()), strict=True):
+        assert line.startswith(f"fsl: warning: the {what} was skipped: {words}")
 
 
 def test_a_run_among_them(site):
     tiny = ["--tasks", "4", "--set", "val_tasks=2", "--set", "test_tasks=2"]
     done = python(site, "-m", "runners", "run", "--env", "good", "--agent", "maml", *tiny)
     assert "test on good: mse" in done.stdout
-    assert len([line for line in done.stderr.splitlines() if "plug-in" in line]) == len(ENVS) + 1
+    assert len([line for line in done.stderr.splitlines() if "plug-in" in line]) == len(ENVS) + len(SKIPPED_AGENTS)
 
 
 USE_EACH = """
@@ -118,4 +122,4 @@ def test_using_a_broken_one_is_one_line(site):
 def test_it_ends_with_exit_code_2(site):
     done = python(site, "-m", "runners", "show", "exits")
     assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == len(ENVS) + 2
+    assert len(done.stderr.splitlines()) == len(ENVS) + len(SKIPPED_AGENTS) + 1
