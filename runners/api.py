@@ -1,6 +1,6 @@
 """The Python face of the command line: `runners.run`, `runners.test` and `runners.load`.
 
-Settings are those of `--set`, as a mapping: {"train_tasks": 500, "agent.inner_lr": 0.02}.
+Settings are those of `--set`, as a mapping: `{"train_tasks": 500, "agent.inner_lr": 0.02}`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agents.base import Agent
 
-NONE: Mapping[str, Any] = MappingProxyType({})
-
 
 @dataclass(frozen=True)
 class Finished:
@@ -28,7 +26,7 @@ class Finished:
 def run(
     env: str,
     agent: str | type[Agent],
-    settings: Mapping[str, Any] = NONE,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     preset: str = "paper",
     log_dir: str | Path = "runs",
 ) -> Finished:
@@ -55,11 +53,11 @@ def run(
 def test(  # no pytest function
     folder: str | Path,
     env: str | None = None,  # noqa: PT028
-    settings: Mapping[str, Any] = NONE,  # noqa: PT028
+    settings: Mapping[str, Any] = MappingProxyType({}),  # noqa: PT028
 ) -> dict[str, Any]:
     """Test a run's best weights on frozen episodes of `env` (default: its own target), as `fsl eval` does.
 
-    settings: what differs from the run's, for example {"env.n_shot": 5}. Returns the result, which is also
+    settings: what differs from the run's, for example `{"env.n_shot": 5}`. Returns the result, which is also
     written into the run's folder; raises FewShotError where the weights do not fit.
     """
     from runners.retest import retest
