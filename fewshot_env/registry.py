@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gymnasium
 
-from fewshot_env.errors import FewShotError, suggest
+from fewshot_env.errors import FewShotError, said, suggest
 from fewshot_env.store import data_dir, prepared_names
 
 
@@ -26,6 +26,7 @@ class EnvEntry:
 
 
 ENVS: dict[str, EnvEntry] = {}
+_seen_plugins: set[str] = set()
 
 
 def register(entry: EnvEntry) -> None:
@@ -71,9 +72,8 @@ def find(name: str, folder: str | Path | None = None) -> EnvEntry:
             sys.path.insert(0, "")
         try:
             import_module(module)
-        except Exception as error:  # whatever the module of a user does
-            reason = f"{type(error).__name__}: {error}"
-            raise FewShotError(f"the module of the environment {name!r} can not be imported: {reason}") from error
+        except (Exception, SystemExit) as error:  # it is the user's, and may do anything
+            raise FewShotError(f"the module of the environment {name!r} can not be imported: {said(error)}") from error
         name = rest
     register_prepared(folder)
     for entry in ENVS.values():
@@ -95,14 +95,18 @@ def _mixture(parts: list[EnvEntry]) -> EnvEntry:
 
 
 def load_plugins() -> None:
-    """Register the entry points `fsl.envs` (a broken one warns and is skipped) and the prepared stores."""
+    """Register the entry points `fsl.envs`, each once (a broken one warns and is skipped), and the prepared stores."""
     for point in entry_points(group="fsl.envs"):
-        if point.name in ENVS:
+        if point.value in _seen_plugins:
             continue
+        _seen_plugins.add(point.value)
         try:
-            register(point.load())
-        except Exception as error:  # whatever a plug-in does wrong must not break fsl
-            warnings.warn(f"the environment plug-in {point.name!r} was skipped: {error}", stacklevel=2)
+            entry = point.load()
+            if not isinstance(entry, EnvEntry):
+                raise FewShotError(f"{point.value} is not a fewshot_env.EnvEntry, but {type(entry).__name__}")
+            register(entry)
+        except (Exception, SystemExit) as error:  # whatever a plug-in does wrong must not break fsl
+            warnings.warn(f"the environment plug-in {point.name!r} was skipped: {said(error)}", stacklevel=2)
     register_prepared()
 
 

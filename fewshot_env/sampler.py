@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field
 
 from fewshot_env.episode import Episode, TaskSpec
+from fewshot_env.errors import FewShotError, said
 
 
 class TaskConfig(BaseModel):
@@ -47,9 +48,15 @@ class TaskSampler(Protocol):
 
 
 def sampler_class(where: str) -> type[TaskSampler]:
-    """Import a sampler class from "module:Class"."""
+    """Import a sampler class from "module:Class"; raises FewShotError where there is none."""
     module, _, name = where.partition(":")
-    found: type[TaskSampler] = getattr(import_module(module), name)
+    try:
+        found: type[TaskSampler] = getattr(import_module(module), name)
+    except (Exception, SystemExit) as error:  # a plug-in's module may do anything
+        raise FewShotError(f"the sampler {where!r} can not be imported: {said(error)}") from error
+    missing = [name for name in ("Config", "sample") if not hasattr(found, name)]
+    if missing:
+        raise FewShotError(f"{where!r} is not a TaskSampler (fewshot_env.sampler): no {' and no '.join(missing)}")
     return found
 
 

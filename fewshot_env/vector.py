@@ -120,7 +120,7 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         return kept[: self.num_envs]
 
     def step(self, actions: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Mark the answers of B tasks: rewards [B], all terminated, info["query_y"] [B, Q] or [B, Q, 1]."""
+        """Mark the answers of B tasks: rewards [B], all terminated, info["query_y"] as [B, Q] or [B, Q, 1]."""
         if self._task is None:
             raise gymnasium.error.ResetNeeded("one task is one step: call reset before step")
         task, self._task = self._task, None

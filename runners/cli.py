@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 
 import typer
 from typer.exceptions import TyperException
@@ -41,7 +42,11 @@ app.command(rich_help_panel=PREPARE)(bench)
 
 
 def main() -> None:
-    """Run `fsl`; bad input ends with one line and exit code 2, Ctrl-C with 130 and SIGTERM with 143."""
+    """Run `fsl`; bad input ends with one line and exit code 2, Ctrl-C with 130 and SIGTERM with 143.
+
+    A warning is one line, too.
+    """
+    warnings.formatwarning = lambda message, *_, **__: f"fsl: warning: {message}\n"
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     words = sys.argv[1:]
     try:

@@ -132,6 +132,8 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     Raises FewShotError for unknown keys, wrong values, unknown names, missing data, tasks that the data do
     not hold, and pairs of different spaces.
     """
+    if preset not in ("paper", "quick"):
+        raise FewShotError(f"the preset is {preset!r}, but must be paper or quick")
     for key in ("env", "agent"):
         if not isinstance(settings.get(key), str):
             raise FewShotError(f"--{key} is missing; `fsl list` shows the {key}s")
