@@ -130,4 +130,4 @@ def test_every_agent_on_a_mixture_of_unequal_tasks(agent, tmp_path, capsys):
 
 def test_bad_ranges(capsys):
     assert main("run", "--env", "glyphs", "--agent", "maml", "--set", "env.n_way=5-3") == 2
-    assert "env.n_way is '5-3', but: Value error, must be a whole number of at least 2" in capsys.readouterr().err
+    assert "env.n_way is '5-3', but: must be a whole number of at least 2" in capsys.readouterr().err
