@@ -23,7 +23,7 @@ from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair
 from fewshot_env.registry import EnvEntry
-from fewshot_env.sampler import TaskConfig, sampler_class
+from fewshot_env.sampler import TaskConfig, build_sampler, sampler_class
 from fewshot_env.vector import FewShotVectorEnv
 from runners.machine import usable_device
 from runners.settings import Settings, section, validate
@@ -139,7 +139,7 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     sampler = sampler_class(pair.source.sampler)
     env_config = validate(sampler.Config, section(settings, "env"), "env.", RESERVED)
     own = env_config.model_dump(exclude=set(RESERVED))
-    spec = sampler(**own, split="train").spec
+    spec = build_sampler(pair.source.sampler, own | {"split": "train"}).spec
     sampler(**own, split="val")
     target = sampler_class(pair.target.sampler)
     chosen = own if target.Config is sampler.Config else section(settings, "env")
