@@ -54,16 +54,22 @@ def sampler_class(where: str) -> type[TaskSampler]:
         found: type[TaskSampler] = getattr(import_module(module), name)
     except (Exception, SystemExit) as error:  # a plug-in's module may do anything
         raise FewShotError(f"the sampler {where!r} can not be imported: {said(error)}") from error
-    missing = [name for name in ("Config", "sample") if not hasattr(found, name)]
-    if missing:
-        raise FewShotError(f"{where!r} is not a TaskSampler (fewshot_env.sampler): no {' and no '.join(missing)}")
+    if not hasattr(found, "Config"):
+        raise FewShotError(f"{where!r} is not a TaskSampler (fewshot_env.sampler): it has no Config")
     return found
 
 
 def build_sampler(sampler: str | TaskSampler, settings: dict[str, Any]) -> TaskSampler:
-    """Make the sampler from "module:Class" and its settings; a ready sampler takes no settings."""
+    """Make the sampler from "module:Class" and its settings; a ready sampler takes no settings.
+
+    Raises FewShotError where it lacks something that every sampler has.
+    """
     if isinstance(sampler, str):
-        return sampler_class(sampler)(**settings)
+        built = sampler_class(sampler)(**settings)
+        missing = [name for name in ("spec", "sample", "support_size", "query_size") if not hasattr(built, name)]
+        if missing:
+            raise FewShotError(f"{sampler!r} is not a TaskSampler (fewshot_env.sampler): no {', no '.join(missing)}")
+        return built
     if settings:
         raise TypeError(f"a ready sampler takes no settings, got {sorted(settings)}")
     return sampler

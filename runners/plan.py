@@ -19,7 +19,7 @@ from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair
 from fewshot_env.registry import EnvEntry
-from fewshot_env.sampler import TaskConfig, sampler_class
+from fewshot_env.sampler import TaskConfig, build_sampler, sampler_class
 from fewshot_env.shapes import ends, varies
 from fewshot_env.vector import FewShotVectorEnv
 from runners.machine import usable_device
@@ -146,7 +146,7 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     sampler = sampler_class(pair.source.sampler)
     env_config = validate(sampler.Config, section(settings, "env"), "env.", RESERVED)
     own = env_config.model_dump(exclude=set(RESERVED))
-    family = sampler(**own, split="train")
+    family = build_sampler(pair.source.sampler, own | {"split": "train"})
     spec = family.spec
     sampler(**own, split="val")
     target = sampler_class(pair.target.sampler)

@@ -41,8 +41,14 @@ USED = {  # told when they are used, since naming them imports nothing
     "--env": {
         "unsampled": (ENTRY.format("unsampled", "U", "unsampled"), "no attribute 'Sampler'"),
         "dealless": (
-            ENTRY.format("dealless", "D", "dealless") + "class Sampler: Config = None",
+            ENTRY.format("dealless", "D", "dealless")
+            + SINE.replace("SineSampler as Sampler", "SineSampler")
+            + "class Sampler(SineSampler): sample = property()",
             "'dealless:Sampler' is not a TaskSampler (fewshot_env.sampler): no sample",
+        ),
+        "settingless": (
+            ENTRY.format("settingless", "S", "settingless") + "class Sampler: pass",
+            "'settingless:Sampler' is not a TaskSampler (fewshot_env.sampler): it has no Config",
         ),
     },
     "--agent": {
