@@ -74,13 +74,9 @@ def carry_on(folders: Sequence[Path], processes: int = 1) -> None:
 
 
 def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, processes: int) -> None:
-    run, where = plans[0].run, run_dir.group_of(folders)
-    if us.leads and not launch.launched():
-        seeds = f"seed {run.seed}" if len(plans) == 1 else f"seeds {run.seed} to {plans[-1].run.seed}"
-        log.info(f"{run.agent} on {plans[0].pair}, {run.train_tasks} tasks, {seeds}: {where}")
-        for key, value in plans[0].settings.items():
-            log.debug(f"  {key} = {json.dumps(value)}")
+    where = run_dir.group_of(folders)
     if processes > 1 and us.size == 1:
+        _announce(plans, where)
         code = launch.launch(where, processes)
         if code:
             raise typer.Exit(code)
@@ -88,8 +84,11 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
     again = f"fsl run --resume {where}"
     try:
         with locked(folders) if us.leads else nullcontext():
-            for batch in _side_by_side(plans, folders):
-                Run([plans[i] for i in batch], [folders[i] for i in batch], us)()
+            for number, batch in enumerate(_side_by_side(plans, folders)):
+                run = Run([plans[i] for i in batch], [folders[i] for i in batch], us)
+                if number == 0 and launch.tells():
+                    _announce(plans, where)
+                run()
     except Interrupted as stop:
         if us.leads:
             log.warning(f"interrupted; continue with: {again}")
@@ -104,6 +103,14 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         ) from error
     finally:
         us.leave()
+
+
+def _announce(plans: Sequence[Plan], where: Path) -> None:
+    run = plans[0].run
+    seeds = f"seed {run.seed}" if len(plans) == 1 else f"seeds {run.seed} to {plans[-1].run.seed}"
+    log.info(f"{run.agent} on {plans[0].pair}, {run.train_tasks} tasks, {seeds}: {where}")
+    for key, value in plans[0].settings.items():
+        log.debug(f"  {key} = {json.dumps(value)}")
 
 
 def _side_by_side(plans: Sequence[Plan], folders: Sequence[Path]) -> list[list[int]]:

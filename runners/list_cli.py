@@ -8,7 +8,7 @@ import typer
 
 from runners import complete
 from runners.options import DataDir, Json
-from runners.say import columns, voice
+from runners.say import columns, cut, voice
 
 
 def list_(data_dir: DataDir = None, as_json: Json = False) -> None:
@@ -36,7 +36,7 @@ def list_(data_dir: DataDir = None, as_json: Json = False) -> None:
         if not all(ready.values()):
             lines += ["  no data: fsl data list says how to get it"]
         lines += ["agents", columns([(f"{a.name:<{width}}", a.summary) for a in AGENTS.values()])]
-        tell({"data_dir": str(folder), "environments": envs, "agents": agents}, "\n".join(lines))
+        tell({"data_dir": str(folder), "environments": envs, "agents": agents}, cut("\n".join(lines)))
 
 
 def show(

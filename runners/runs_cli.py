@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from runners.options import Json
-from runners.say import columns, voice
+from runners.say import columns, voice, width
 
 
 def runs(
@@ -20,5 +20,8 @@ def runs(
         from runners.past import past_runs
 
         found = past_runs(log_dir)
-        words = columns([run.row() for run in found], indent="") if found else f"no runs in {log_dir}"
+        rows = [run.row() for run in found]
+        words = columns(rows, indent="") if rows else f"no runs in {log_dir}"
+        if max(map(len, words.splitlines())) > width():  # the folder's name says most
+            words = "\n".join(f"{row[-1]}\n  {', '.join(filter(None, row[3:-1]))}" for row in rows)
         tell([run.plain() for run in found], words)

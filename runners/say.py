@@ -60,15 +60,25 @@ def flags() -> list[str]:
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
     """Rows of texts as lines with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)) for row in rows)
+    most = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(f"{text:<{size}}" for text, size in zip(row, most, strict=True)) for row in rows)
     return "\n".join((indent + line).rstrip() for line in lines)
 
 
+def width() -> int:
+    """Columns of the terminal that stdout is; without one unlimited, as long lines are easier to search."""
+    return max(shutil.get_terminal_size().columns, 20) if sys.stdout.isatty() else 10_000
+
+
+def cut(text: str) -> str:
+    """Every line cut to the terminal's width."""
+    most = width()
+    return "\n".join(line if len(line) <= most else line[: most - 1] + "…" for line in text.splitlines())
+
+
 def wrapped(text: str, indent: str = "") -> str:
-    """Text within a terminal's width; outside a terminal one line, which is easier to search."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
-    return textwrap.fill(text, max(width, 20), initial_indent=indent, subsequent_indent=indent)
+    """Text in lines of the terminal's width."""
+    return textwrap.fill(text, width(), initial_indent=indent, subsequent_indent=indent)
 
 
 def duration(seconds: float) -> str:

@@ -67,4 +67,5 @@ def validate(model: type[Model], values: Mapping[str, Any], prefix: str = "", hi
     except ValidationError as error:
         first = error.errors()[0]
         key = prefix + ".".join(str(part) for part in first["loc"])
-        raise FewShotError(f"setting {key} is {first['input']!r}, but: {first['msg'].removeprefix('Value error, ')}") from error
+        wrong = first["msg"].removeprefix("Value error, ")
+        raise FewShotError(f"setting {key} is {first['input']!r}, but: {wrong}") from error
