@@ -109,15 +109,15 @@ def torn(case: str, length: float, dice: random.Random, whole: Path, place: Path
     words: list[object] = ["run", *CASES[case], *(w for s in SETS for w in ("--set", s)), "--log-dir", log]
     if "processes" in case:
         kills += kill_team(words, length, dice, notes)
-    elif killed(dice.uniform(0, length), notes, words):
+    elif killed(dice.expovariate(1 / length), notes, words):
         kills += 1
     while not (found := folders(log)):  # killed before the folder had its name
-        if not killed(dice.uniform(0, length), notes, words):
+        if not killed(dice.expovariate(1 / length), notes, words):
             break
         kills += 1
     group = found[0] if len(found) == 1 else found[0].parent
     while not all((run / "result.json").exists() for run in found):
-        kills += killed(dice.uniform(0, length), notes, ["run", "--resume", group])
+        kills += killed(dice.expovariate(1 / length), notes, ["run", "--resume", group])
     for a, b in zip(folders(whole), found, strict=True):
         for file in ("config.json", "result.json"):
             json.loads((b / file).read_text())
@@ -135,7 +135,7 @@ def kill_team(words: list[object], length: float, dice: random.Random, notes: Pa
     with subprocess.Popen(command, cwd=ROOT, stdout=-3, stderr=-3, start_new_session=True) as team:
         wait_until(lambda: bool(list(log.glob("*/last.pt"))) or team.poll() is not None)
         try:
-            team.wait(dice.uniform(0, length))
+            team.wait(dice.expovariate(1 / length))
         except subprocess.TimeoutExpired:
             os.killpg(team.pid, signal.SIGKILL)
             notes.open("a").write('["both processes of a team"]\n')
@@ -155,7 +155,7 @@ def torn_preparation(source: Path, whole: dict[str, bytes], length: float, dice:
     """One preparation, killed until it is done; the store is whole or absent at every moment."""
     words: list[object] = ["data", "prepare", "mini", "--source", source, "--data-dir", place]
     kills = 0
-    while killed(dice.uniform(0, length), place.parent / "notes", words):
+    while killed(dice.expovariate(1 / length), place.parent / "notes", words):
         kills += 1
         visible = [f.name for f in place.glob("[!.]*")]
         assert visible in ([], ["mini"]), visible
@@ -200,7 +200,7 @@ def main(wanted: int = 60, seed: int = 0) -> None:
         print("killed in: " + ", ".join(f"{name} {count}" for name, count in where.most_common()))
 
 
-LENGTH = 2.0  # seconds of CPU time, about those of a run; a kill comes at a random moment before
+LENGTH = 0.5  # seconds of CPU time in the mean until a kill: a run takes one or some
 
 if __name__ == "__main__":
     main(*map(int, sys.argv[1:]))
