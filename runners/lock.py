@@ -51,5 +51,5 @@ def _holder(folder: Path) -> str:
     try:
         who = json.loads((folder / HOLDER).read_text())
         return f"process {who['pid']} on {who['host']} since {who['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it has only just begun
         return "another process"

@@ -95,7 +95,7 @@ class JSONLines:
                 try:
                     if json.loads(line)["tasks"] <= tasks_seen:
                         kept.append(line + "\n")
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     break  # a line cut off by a kill
             durable.write(file, "".join(kept).encode())
         self.rows = len(kept)

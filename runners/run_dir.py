@@ -99,7 +99,7 @@ def read_settings(folder: Path) -> Settings:
     """The resolved settings of a run; raises FewShotError where the folder is not a run's."""
     try:
         settings = json.loads((folder / "config.json").read_text())["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FewShotError(f"{folder} is not the folder of a run (no readable config.json)") from error
     if not isinstance(settings, dict):
         raise FewShotError(f"{folder / 'config.json'} holds no settings; it was not written by fsl")

@@ -89,9 +89,7 @@ def test_tasks_that_diverge_in_an_evaluation_are_counted_and_saved(here, capsys)
 
 def test_stop_is_a_policy_too(here, capsys):
     assert main(*WORDS, "--agent", "breaks:Breaks", "--log-dir", here / "runs", *sets(*TINY, "on_nan=stop")) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert "has a loss or gradient that is not finite: task" in err
+    assert "has a loss or gradient that is not finite: task" in capsys.readouterr().err
     run = only_run(here / "runs")
     assert not (run / "result.json").exists()
     assert checkpoint.load(run / "last.pt")["skipped"] == 0

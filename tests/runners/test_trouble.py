@@ -24,6 +24,12 @@ from tests.runners.test_resume import assert_equal_runs, everything
 SINE = ["run", "--env", "sine", "--agent", "maml", *sets(*TINY)]
 
 
+def told(err):
+    """The one line of an error; a slow machine adds lines of progress."""
+    (line,) = [x for x in err.splitlines() if not x.startswith(("training ", "testing "))]
+    return line
+
+
 def unfinished(folder):
     """A run that was stopped before its test."""
     main(*SINE, "--log-dir", folder)
@@ -34,9 +40,7 @@ def unfinished(folder):
 def refused(capsys, message, *words):
     capsys.readouterr()
     assert main(*words) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
+    assert message in told(capsys.readouterr().err)
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
@@ -94,9 +98,9 @@ def test_a_full_disk_stops_the_run_in_one_line_and_it_goes_on_later(size, tmp_pa
         words, cwd=ROOT, capture_output=True, text=True, preexec_fn=full_after(size), check=False, timeout=300
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert "can not be written" in done.stderr
-    assert "File too large" in done.stderr
+    line = told(done.stderr)
+    assert "can not be written" in line
+    assert "File too large" in line
     if not list((tmp_path / "cut").glob("[!.]*")):
         assert size == 200  # not even the settings had room
         return
@@ -284,8 +288,7 @@ def test_a_checkpoint_of_another_shape_is_told_in_one_line(name, tmp_path, capsy
             (run / "result.json").unlink()
             continue
         assert code == 2
-        assert err.count("\n") == 1
-        assert "start anew" in err or "another" in err
+        assert "start anew" in told(err)
 
 
 def test_a_finished_run_keeps_no_litter(tmp_path):
