@@ -90,7 +90,7 @@ def shades(count: int) -> Any:
     """Colours [count, 4] from light to dark, all of which show on white and on black; one alone is blue."""
     from matplotlib import colormaps
 
-    return colormaps["plasma"](np.linspace(0.8, 0.3, count)) if count > 1 else [(0.3, 0.54, 0.84, 1.0)] * count
+    return colormaps["plasma"](np.linspace(0.82, 0.38, count)) if count > 1 else [(0.3, 0.54, 0.84, 1.0)] * count
 
 
 def rasterised(figure: Any) -> Picture:

@@ -18,7 +18,7 @@ from runners.chart_file import plain
 from runners.loggers import Loggers
 from runners.plot import picture_of_chart
 
-FEW = 8
+FEW = 4
 """Tasks that charts and inner-loop numbers are taken from."""
 
 

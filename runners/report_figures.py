@@ -102,9 +102,9 @@ def test(result: dict[str, Any]) -> Section:
 def looks(folder: Path) -> list[Section]:
     """The adaptation of test tasks step by step, and the first of them as a picture, with the best weights."""
     plan = make_plan(read_settings(folder))
-    agent = plan.make_agent()
+    agent, content = plan.make_agent(), checkpoint.load(folder / "best.pt", plan.device)
     try:
-        agent.load_state(checkpoint.load(folder / "best.pt", plan.device)["agent"])
+        agent.load_state(content["agent"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise FewShotError(f"the weights of {folder} do not fit its settings") from error
     with evaluating(agent):

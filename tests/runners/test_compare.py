@@ -66,7 +66,8 @@ def test_real_runs_and_a_group(tmp_path, capsys):
     assert (group.scores.shape, one.scores.shape) == ((2, 8), (1, 8))
     d = difference(one, group)
     assert f"{d.mean:+.4f} ± {d.paired:.4f} ± {d.unpaired:.4f}" in " ".join(out.split())
-    assert Image.open(tmp_path / "c.png").size[0] > 1000
+    with Image.open(tmp_path / "c.png") as picture:
+        assert picture.size[0] > 1000
     assert "<svg" in (tmp_path / "c.svg").read_text()
 
 
