@@ -187,10 +187,15 @@ class Run:
                 report(done, "")
 
             found = evaluate(self.stack.agent, env, seeds, between, self.team)
+        self.watch.switch(None)
+        timed = {
+            "seconds": self.watch.read(),
+            "side_by_side": len(self.tracks),
+            "device": device_name(self.plan.device),
+        }
         results = []
         for r, (track, scores) in enumerate(zip(self.tracks, found, strict=True)):
             trained = {"trained_tasks": track.at.tasks_seen, "best_at_tasks": track.at.best_tasks}
-            timed = {"seconds": self.watch.read(), "side_by_side": len(self.tracks), "device": device_name(env.device)}
             result = build(track.plan, env, seeds, scores) | trained | timed
             results.append(result)
             if track.loggers is not None:
