@@ -1,4 +1,4 @@
-"""What the whole paper costs on one core: `python benchmarks/cost.py` measures rates and prints a Markdown table.
+"""What the paper costs on one core: `python benchmarks/cost.py [sine|images]` measures rates and prints a table.
 
 The CPU time of a training task and of an evaluation task is measured for every kind of run (images are noise of the
 right size, no data are needed), and multiplied with the numbers of tasks, validations, tests and seeds of
@@ -22,6 +22,9 @@ from runners.reproduce.experiments import AGENTS, GRADIENT_ONLY
 from runners.settings import section
 from runners.team import ALONE
 from runners.train import outer_step, parts_of
+
+AT_LEAST = 1.0
+"""Seconds of CPU time for every rate."""
 
 HEAD = ("part of the paper", "runs", "CPU s, training task", "CPU s, evaluation task", "CPU hours in all")
 
@@ -105,8 +108,11 @@ def main() -> None:
     tune(1)
     import torch
 
-    at_least = 3.0
-    rows = [*sine(at_least), *images(at_least)]
+    parts = {"sine": sine, "images": images}
+    chosen = sys.argv[1:] or list(parts)
+    if not set(chosen) <= set(parts):
+        sys.exit("name parts of the paper: sine, images, or nothing for both")
+    rows = [row for name in chosen for row in parts[name](AT_LEAST)]
     print(f"One core of: {device_name(torch.device('cpu'))}\n")
     print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
     for name, runs, (training, evaluation), total in rows:

@@ -190,11 +190,16 @@ class Run:
                 report(done, "")
 
             found = evaluate(self.stack.agent, env, seeds, between, self.team)
+        self.watch.switch(None)
+        timed = {
+            "seconds": self.watch.read(),
+            "side_by_side": len(self.tracks),
+            "device": device_name(self.plan.device),
+        }
         results = []
         for r, (track, scores) in enumerate(zip(self.tracks, found, strict=True)):
             at, member = track.at, self.stack.members[r]
             trained = {"trained_tasks": at.tasks_seen, "best_at_tasks": at.best_tasks, "skipped_steps": at.skipped}
-            timed = {"seconds": self.watch.read(), "side_by_side": len(self.tracks), "device": device_name(env.device)}
             result = build(track.plan, env, seeds, scores) | trained | timed
             results.append(result)
             if track.loggers is not None:

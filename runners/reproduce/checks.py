@@ -18,7 +18,7 @@ CLOSE_ACCURACY = 0.02
 
 @dataclass(frozen=True)
 class Verdict:
-    """holds: None where there are not enough runs to decide. evidence: the numbers, in words."""
+    """holds: None where runs are missing or intervals leave it open. evidence: the numbers, in words."""
 
     claim: str
     holds: bool | None
@@ -71,9 +71,8 @@ def _each(columns: Iterable[str], decide: Callable[[str], Decision]) -> Decision
 
 
 def _lower(a: Estimate, b: Estimate) -> bool | None:
-    """Whether a is below b by their intervals."""
-    clear = apart(a, b)
-    return None if clear is None else clear and a.value < b.value
+    """Whether a is below b; None where their intervals meet, or one has none."""
+    return a.value < b.value if apart(a, b) else None
 
 
 STEPS = ("T = 1", "T = 5", "T = 10")

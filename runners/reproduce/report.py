@@ -96,6 +96,7 @@ def _markdown(
             * bool(scale.settings)
         ),
         "\n".join(_table([("claim", "verdict", "evidence"), *[(v.claim, v.words, v.evidence) for v in verdicts]])),
+        "*Undecided*: runs are missing, or intervals meet.",
         f"Made with `fsl reproduce {experiment.name} --scale {scale.name}`; "
         + ", ".join(f"{name} {number}" for name, number in versions().items())
         + (f"; test episodes {', '.join(hashes)}" if hashes else "")
