@@ -47,7 +47,7 @@ from fewshot_env.pair import EnvPair  # noqa: E402
 from fewshot_env.store import ImageStore  # noqa: E402
 from runners import replay  # noqa: E402
 from runners.lock import HOLDER, _holder  # noqa: E402
-from runners.loggers import JSONLLogger  # noqa: E402
+from runners.loggers import JSONLines  # noqa: E402
 from runners.plan import make_plan  # noqa: E402
 from runners.run_dir import read_settings  # noqa: E402
 from runners.settings import read_file, read_pairs  # noqa: E402
@@ -233,7 +233,7 @@ def targets() -> dict[str, Target]:
                           lambda d, _: agent_registry.find(text_of(d)).load(), 8, False),
         "config.json": Target([json.dumps({"settings": settings}).encode()],
                               lambda d, f: make_plan(read_settings(put("config.json", d, f).parent)), 3),
-        "metrics.jsonl": Target([rows], lambda d, f: JSONLLogger(put("m.jsonl", d, f), 4, 2).close(), 10),
+        "metrics.jsonl": Target([rows], lambda d, f: JSONLines(put("m.jsonl", d, f), 4, 2).close(), 10),
         "holder": Target([b'{"pid": 1, "host": "a", "since": "now"}'],
                          lambda d, f: _holder(put(HOLDER, d, f).parent), 3),
         "mini CSV": Target([table.encode()], csv, 12),

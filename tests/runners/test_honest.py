@@ -17,7 +17,8 @@ from fewshot_env.sine import SineSampler
 from fewshot_env.store import FORMAT, checksum
 from fewshot_env.vector import FewShotVectorEnv
 from runners.evaluate import evaluate, frozen_seeds
-from runners.pictures import picture_of
+from runners.loggers import Loggers
+from runners.look import show_test, show_validation
 from tests.runners.helpers import TINY, main, only_run, result_of, sets
 
 CLASSES = {"train": range(1, 7), "val": range(7, 12), "test": range(12, 17)}
@@ -135,7 +136,7 @@ AGENTS = {
 
 @pytest.mark.parametrize("bn", ["transductive", "support", "running"])
 @pytest.mark.parametrize("name", AGENTS)
-def test_evaluation_changes_no_state(name, bn, small_store):
+def test_evaluation_changes_no_state(name, bn, small_store, tmp_path):
     sampler = ImageSampler(small_store, n_way=3, n_shot=1, n_query=2)
     agent = agents.make(name, sampler.spec, filters=3, padding=1, bn=bn, **AGENTS[name]).train()
     if agent.learns:
@@ -146,7 +147,9 @@ def test_evaluation_changes_no_state(name, bn, small_store):
     generators = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     test = FewShotVectorEnv(ImageSampler(small_store, split="test", n_way=3, n_shot=1, n_query=2), 2)
     evaluate(agent, test, frozen_seeds("test", 5))
-    picture_of(agent, test, 7)
+    loggers = Loggers(tmp_path, {"loggers": []}, 0)
+    show_validation(loggers, agent, test, [7, 8], 0)
+    show_test(loggers, agent, test, [7], 0)
     after = flat(agent.state())
     assert agent.training
     assert before.keys() == after.keys()

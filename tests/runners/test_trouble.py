@@ -17,7 +17,7 @@ import pytest
 from fewshot_env import durable
 from runners import checkpoint
 from runners.lock import locked
-from runners.loggers import JSONLLogger
+from runners.loggers import JSONLines
 from tests.runners.helpers import IMAGES, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
 from tests.runners.test_resume import assert_equal_runs, everything
 
@@ -208,14 +208,14 @@ def test_rows_written_after_the_checkpoint_are_not_doubled(tmp_path):
     file.write_text(
         '{"tasks": 4, "train/loss": 1}\n{"tasks": 4, "val/mse": 2}\n{"tasks": 8, "train/loss": 3}\n{"tasks"'
     )
-    logger = JSONLLogger(file, 4, rows=1)
+    logger = JSONLines(file, 4, rows=1)
     logger.write(4, {"val/mse": 2.0})
     logger.close()
     assert [json.loads(line) for line in file.read_text().splitlines()] == [
         {"tasks": 4, "train/loss": 1},
         {"tasks": 4, "val/mse": 2.0},
     ]
-    JSONLLogger(file, 4).close()  # an older checkpoint that does not count rows
+    JSONLines(file, 4).close()  # an older checkpoint that does not count rows
     assert len(file.read_text().splitlines()) == 2
 
 
