@@ -150,6 +150,7 @@ def test_evaluation_changes_no_state(name, bn, small_store, tmp_path):
     loggers = Loggers(tmp_path, {"loggers": []}, 0)
     show_validation(loggers, agent, test, [7, 8], 0)
     show_test(loggers, agent, test, [7], 0)
+    loggers.close()
     after = flat(agent.state())
     assert agent.training
     assert before.keys() == after.keys()
