@@ -18,11 +18,15 @@ from fewshot_env.errors import FewShotError
 LOCK, HOLDER = ".lock", ".holder.json"
 
 
+class InUse(FewShotError):
+    """Another process holds a run's folder."""
+
+
 @contextmanager
 def locked(folders: Sequence[Path]) -> Iterator[None]:
     """Hold the folders of runs, and clear away what a killed process had half written there.
 
-    Raises FewShotError where another process holds one (it says which), or where a folder can not be written.
+    Raises InUse where another process holds one (it says which), FewShotError where a folder can not be written.
     """
     with ExitStack() as held:
         for folder in folders:
@@ -33,7 +37,7 @@ def locked(folders: Sequence[Path]) -> Iterator[None]:
                         left.unlink(missing_ok=True)
                 durable.write(folder / HOLDER, json.dumps(_ourselves()).encode())
             except Timeout as error:
-                raise FewShotError(f"the run {folder} is in use by {_holder(folder)}; wait until it ends") from error
+                raise InUse(f"the run {folder} is in use by {_holder(folder)}; wait until it ends") from error
             except OSError as error:
                 raise FewShotError(
                     f"the run {folder} can not be written ({error.strerror or error}); mend that, then continue with: "

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from agents.stack import can_stack
 from runners import carry_out
+from runners.lock import InUse
 from runners.plan import make_plan
 from runners.reproduce.grid import Cell, Experiment, Scale
 from runners.reproduce.runs import Runs
@@ -30,18 +28,15 @@ class Job:
         """Carry the job out from wherever it stands; do nothing where another process has it in hand."""
         from runners.retest import retest
 
-        with ExitStack() as held:
-            try:
-                for folder in self.folders:
-                    held.enter_context(FileLock(folder / ".lock").acquire(blocking=False))
-            except Timeout:
-                print(f"{self.name} is being carried out by another process", flush=True)
-                return
-            unfinished = [folder for folder in self.folders if not (folder / "result.json").exists()]
+        unfinished = [folder for folder in self.folders if not (folder / "result.json").exists()]
+        try:
             if unfinished:
                 carry_out.carry_on(unfinished)
-            for folder in self.folders if self.target else ():
-                retest(folder, self.target, {} if self.data_dir is None else {"env.data_dir": self.data_dir})
+        except InUse:
+            print(f"{self.name} is being carried out by another process", flush=True)
+            return
+        for folder in self.folders if self.target else ():
+            retest(folder, self.target, {} if self.data_dir is None else {"env.data_dir": self.data_dir})
 
     def checkpoint(self) -> Any:
         """What submitit queues anew before a time limit: the same job, which goes on from the last checkpoint."""
