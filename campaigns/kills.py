@@ -203,10 +203,17 @@ def main(wanted: int = 60, seed: int = 0) -> None:
                     alone = [w for w in words if w not in ("--processes", "2")] if "processes" in case else words
                     begin = ["run", *alone, *(w for s in SETS for w in ("--set", s)), "--log-dir", whole[case]]
                     killed(NEVER, notes, begin)
-                counts[case] += torn(case, LENGTH, dice, whole[case], place / f"{number}-{case}", notes)
+                counts[case] += torn(
+                    case,
+                    LENGTH["Conv4" in case or "same" in case],
+                    dice,
+                    whole[case],
+                    place / f"{number}-{case}",
+                    notes,
+                )
                 print(f"{sum(counts.values())} kills; {case}: equal", flush=True)
             counts["data prepare"] += torn_preparation(
-                place / "source", prepared, LENGTH, dice, place / f"{number}-stores"
+                place / "source", prepared, LENGTH[False], dice, place / f"{number}-stores"
             )
             print(f"{sum(counts.values())} kills; data prepare: whole", flush=True)
         print("| run | kills |\n|---|---|")
@@ -215,7 +222,7 @@ def main(wanted: int = 60, seed: int = 0) -> None:
         print("killed in: " + ", ".join(f"{name} {count}" for name, count in where.most_common()))
 
 
-LENGTH = 0.3  # seconds of CPU time in the mean until a kill: a run takes one or some
+LENGTH = {True: 3.0, False: 0.3}  # seconds of CPU time in the mean until a kill, of images or not
 NEVER = 1e9
 
 if __name__ == "__main__":

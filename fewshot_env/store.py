@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
@@ -53,6 +54,18 @@ class ImageClass:
     count: int
 
 
+class _Index(BaseModel):
+    """What an index must hold, and what it may."""
+
+    name: str
+    sha256: str
+    classes: tuple[ImageClass, ...]
+    title: str = ""
+    official: dict[str, list[int]] = {}
+    absent: int = 0
+    skipped: list[str] = []
+
+
 @dataclass(frozen=True)
 class ImageStore:
     """A prepared data set. images: uint8 [n, H, W, 3], mapped; classes: in the order of the store."""
@@ -72,7 +85,7 @@ class ImageStore:
             images = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
             if {k: index[k] for k in FORMAT} != FORMAT:
                 raise ValueError("it is of another format")
-            classes = tuple(ImageClass(**c) for c in index["classes"])
+            classes = _Index.model_validate(index).classes
             _disjoint(classes)
             held = sum(c.count for c in classes)
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != held:

@@ -20,11 +20,12 @@ def replay(
     content = checkpoint.load(file)
     try:
         agent, episode, fault = _set_up(content)
-    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        name, numbers = content["settings"]["agent"], trace(agent, episode)
+        head = f"{name}, {fault['split']} task {fault['task_seed']}, met after {fault['tasks_seen']} tasks"
+    except Exception as error:  # whatever a file of another form leads to
         raise FewShotError(f"{file} is no saved episode; name a file of a run's folder faults/") from error
-    numbers = trace(agent, episode)
-    name, first = content["settings"]["agent"], first_unsound(numbers)
-    print(f"{name}, {fault['split']} task {fault['task_seed']}, met after {fault['tasks_seen']} tasks")
+    first = first_unsound(numbers)
+    print(head)
     width = max(len(number.name) for number in numbers)
     for number in numbers:
         mark = "  <- the first that is not finite" if number.name == first else ""
