@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from agents.chart import Chart
 from fewshot_env.episode import Episode, Split, TaskSpec
 
 
@@ -159,8 +160,10 @@ class Agent(nn.Module, ABC):
         with torch.no_grad():
             predictions = self.predict(self.adapt(task.support.to(device)), task.query.to(device).x)[0].cpu()
         self.train(mode)
-        answers = predictions.argmax(-1) if self.spec.kind == "classification" else predictions
-        return np.asarray(answers.numpy())
+        if self.spec.kind == "regression":
+            return np.asarray(predictions.numpy())
+        n_way = int(task.support.labels.amax()) + 1 if len(task.support.labels[0]) else self.spec.n_outputs
+        return np.asarray(predictions[:, :n_way].argmax(-1).numpy())  # among the classes that this task has
 
     def inspect(self, adapted: Any) -> dict[str, float]:
         """Numbers about an adaptation worth logging, for example {"loss/0": ..} by inner step."""
@@ -168,6 +171,18 @@ class Agent(nn.Module, ABC):
 
     def distributions(self) -> dict[str, Tensor]:
         """Learned quantities worth a histogram, by name."""
+        return {}
+
+    def trajectory(self, support: Split) -> list[Any]:
+        """What `predict` takes, before the first inner step, after each of them, and last as `adapt` gives it."""
+        return [self.adapt(support.empty()), self.adapt(support)]
+
+    def embed(self, adapted: Any, x: Tensor) -> Tensor | None:
+        """Features [B, S, F] of items x [B, S, *in_shape] worth a look in a projector, if there are any."""
+        return None
+
+    def charts(self, support: Split) -> dict[str, Chart]:
+        """Curves that show what was learned, by name; `support` holds some validation tasks."""
         return {}
 
     def state(self) -> dict[str, Any]:

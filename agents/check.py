@@ -19,8 +19,8 @@ def check_agent(make: Callable[[], Agent], train: Episode, test: Episode, steps:
     make: builds the agent; its outcome may depend on torch's global seed alone. train is an episode batch,
     or a minibatch where the agent's config says so. Checked: shapes; adaptation leaves the agent as it
     was and repeats itself; no graph in eval mode; tasks of a batch do not touch each other; S = 0 gives an
-    answer; `act` answers one observation; saving and loading keeps predictions; `steps` updates on one batch
-    lower the meta-loss (where the agent learns).
+    answer; a trajectory ends where `adapt` does; `act` answers one observation; saving and loading keeps
+    predictions; `steps` updates on one batch lower the meta-loss (where the agent learns).
 
     The agent's state must carry its optimizer: original and copy take one more equal step.
 
@@ -31,6 +31,7 @@ def check_agent(make: Callable[[], Agent], train: Episode, test: Episode, steps:
     _check_pure_and_shaped(agent, test)
     _check_tasks_alone(agent, test)
     _check_no_support(agent, test)
+    _check_trajectory(agent, test)
     _check_act(agent, test)
     if agent.learns:
         _check_learns(agent, train, steps)
@@ -69,6 +70,12 @@ def _check_tasks_alone(agent: Agent, task: Episode) -> None:
 def _check_no_support(agent: Agent, task: Episode) -> None:
     prior = answers(agent, Episode(task.support.empty(), task.query))
     _require(bool(prior.isfinite().all()), "an empty support (S = 0) must give the prior's answers")
+
+
+def _check_trajectory(agent: Agent, task: Episode) -> None:
+    last = agent.predict(agent.trajectory(task.support)[-1], task.query.x)
+    same = torch.allclose(last, answers(agent, task), rtol=1e-3, atol=1e-4)
+    _require(same, "the last of a trajectory must predict as what adapt gives")
 
 
 def _check_act(agent: Agent, task: Episode) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -10,7 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.base import AgentConfig
-from agents.inner_loop import UpdateRule, inner_loop
+from agents.chart import Chart, update_by_gradient
+from agents.inner_loop import Step, UpdateRule, Watch, inner_loop
 from agents.nets import LinearHead, Net
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from agents.objectives import support_objective
@@ -53,7 +55,7 @@ class GradientBased(NeuralAgent):
     def make_rule(self, net: Net) -> UpdateRule:
         """The method's update rule for weights of `net`; an nn.Module where it has parameters."""
 
-    def adapt(self, support: Split) -> Adapted:
+    def adapt(self, support: Split, watch: Watch | None = None) -> Adapted:
         """Fast weights after T updates from the prior (line 6 to 9); the prior itself where S = 0."""
         config, tasks = self.config, support.x.shape[0]
         with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
@@ -69,6 +71,7 @@ class GradientBased(NeuralAgent):
                 steps if support.x.shape[1] else 0,
                 config.first_order,
                 clip,
+                watch,
             )
             return Adapted(adapted, losses, self.stats_for_query(self.net, adapted, support))
 
@@ -76,3 +79,29 @@ class GradientBased(NeuralAgent):
         """Predictions [B, Q, N] with the fast weights."""
         with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
             return self.predict_with(self.net, adapted, query_x)
+
+    def trajectory(self, support: Split) -> list[Adapted]:
+        """The weights before every update and after the last, with the norms of gradients and updates on the way."""
+        weights: list[Tensor] = []
+        norms = [support.x.new_zeros(len(support.x), 0, 2)]
+
+        def watch(step: Step) -> None:
+            weights.append(step.before)
+            both = torch.stack([step.grads, step.after - step.before], 1)
+            norms.append(torch.linalg.vector_norm(both.detach(), dim=-1).unsqueeze(1))
+
+        last = self.adapt(support, watch)
+        way = [*(Adapted(w, last.losses, self.stats_for_query(self.net, w, support)) for w in weights), last]
+        seen = torch.cat(norms, 1)
+        return [replace(a, losses=last.losses[:, :t], norms=seen[:, :t]) for t, a in enumerate(way)]
+
+    def charts(self, support: Split) -> dict[str, Chart]:
+        """What the rule did with the gradients that it met: the update by the gradient, at the first and last step."""
+        seen: dict[str, tuple[Tensor, Tensor]] = {}
+
+        def watch(step: Step) -> None:
+            name = "first step" if not seen else "last step"
+            seen[name] = (step.grads.detach(), (step.after - step.before).detach())
+
+        self.adapt(support, watch)
+        return {"update": update_by_gradient(seen)} if seen else {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +24,19 @@ class UpdateRule(Protocol):
         ...
 
 
+class Step(NamedTuple):
+    """One inner step as it was: weights before and after it and the gradient [B, P], the rule's state after it."""
+
+    before: Tensor
+    after: Tensor
+    grads: Tensor
+    state: Any
+
+
+Watch = Callable[[Step], None]
+"""Is shown every inner step; what it keeps of it is its own affair."""
+
+
 def inner_loop(
     params: Tensor,
     rule: UpdateRule,
@@ -30,6 +44,7 @@ def inner_loop(
     steps: int,
     first_order: bool,
     clip: float | None,
+    watch: Watch | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run `steps` updates from weights [B, P]; returns weights [B, P] and the loss before each step [B, T].
 
@@ -42,6 +57,9 @@ def inner_loop(
         grads, loss = inner_gradient(params, objective, first_order)
         if clip is not None:
             grads = grads.clamp(-clip, clip)
+        before = params
         params, state = rule(params, grads, loss, step, state)
         losses.append(loss)
+        if watch is not None:
+            watch(Step(before, params, grads, state))
     return params, torch.stack(losses, 1) if losses else params.new_zeros(params.shape[0], 0)

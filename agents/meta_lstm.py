@@ -17,11 +17,12 @@ from torch.utils.checkpoint import checkpoint
 
 from agents import kernels
 from agents.base import AgentConfig
+from agents.chart import Chart, by_step, quantiles
 from agents.coordinates import LSTMStep
 from agents.gradient_based import GradientBased, GradientBasedConfig
-from agents.inner_loop import UpdateRule
+from agents.inner_loop import Step, UpdateRule
 from agents.nets import Net, Shapes, size_of, unpack
-from fewshot_env.episode import TaskSpec
+from fewshot_env.episode import Split, TaskSpec
 
 P = 10.0  # range of the preprocessing (Andrychowicz et al. 2016, Appendix A)
 
@@ -144,3 +145,19 @@ class MetaLSTM(GradientBased):
     def make_rule(self, net: Net) -> UpdateRule:
         """The two-layer LSTM."""
         return LSTMRule(self.config)
+
+    def charts(self, support: Split) -> dict[str, Chart]:
+        """Besides what the updates were, the gates of all weights at every step."""
+        forget: list[Tensor] = []
+        rate: list[Tensor] = []
+
+        def watch(step: Step) -> None:
+            forget.append(quantiles(step.state.forget))
+            rate.append(quantiles(step.state.rate))
+
+        self.adapt(support, watch)
+        found = super().charts(support)
+        if forget:
+            found["gates/forget"] = by_step(forget, "f", "forget gate: share of the weight that stays")
+            found["gates/rate"] = by_step(rate, "i", "input gate: the learning rate of the weight")
+        return found

@@ -52,11 +52,15 @@ class NeuralConfig(AgentConfig):
 
 @dataclass(frozen=True)
 class Adapted:
-    """Fast weights [B, P], support losses on the way [B, T], statistics for the query [B, M] or None."""
+    """Fast weights [B, P], support losses on the way [B, T], statistics for the query [B, M] or None.
+
+    norms: of each step's gradient and update [B, T, 2], where the adaptation was watched (`trajectory`).
+    """
 
     params: Tensor
     losses: Tensor
     stats: Tensor | None
+    norms: Tensor | None = None
 
     def of_run(self, run: int, runs: int) -> Adapted:
         """The part of one of several runs, which lie one after the other."""
@@ -81,6 +85,8 @@ class NeuralAgent(Agent):
         """Since the last outer step: number of tasks, and the sum of their queries' statistics [1 + M]."""
 
     running: Tensor
+    net: Net
+    """The base learner that tasks are adapted with; subclasses make it."""
 
     @property
     def at_once(self) -> int | None:
@@ -122,5 +128,13 @@ class NeuralAgent(Agent):
         return rows
 
     def inspect(self, adapted: Adapted) -> dict[str, float]:
-        """Mean support loss before each inner step: "loss_0", "loss_1", ..."""
-        return {f"loss_{t}": float(v) for t, v in enumerate(adapted.losses.mean(0))}
+        """Mean support loss before each inner step: "loss_0", "loss_1", ...; "grad_norm_0", ... where known."""
+        found = {f"loss_{t}": float(v) for t, v in enumerate(adapted.losses.mean(0))}
+        if adapted.norms is not None:
+            for t, (grad, update) in enumerate(adapted.norms.mean(0).tolist()):
+                found |= {f"grad_norm_{t}": grad, f"update_norm_{t}": update}
+        return found
+
+    def embed(self, adapted: Adapted, x: Tensor) -> Tensor:
+        """What the body makes of items: the features [B, S, F] that the head reads."""
+        return self.net.features(adapted.params, x, adapted.stats)

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from fewshot_env.errors import FewShotError, suggest
+from fewshot_env.errors import FewShotError, said, suggest
 
 if TYPE_CHECKING:
     from agents.base import Agent
@@ -31,8 +32,8 @@ class AgentSpec:
         module, _, name = self.where.partition(":")
         try:
             found = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError, TypeError) as error:
-            raise FewShotError(f"the agent {self.where!r} can not be imported: {error}") from error
+        except (Exception, SystemExit) as error:  # a plug-in's module may do anything
+            raise FewShotError(f"the agent {self.name!r} can not be imported: {said(error)}") from error
         from agents.base import Agent
 
         if not (isinstance(found, type) and issubclass(found, Agent)):
@@ -41,6 +42,7 @@ class AgentSpec:
 
 
 AGENTS: dict[str, AgentSpec] = {}
+_seen_plugins: set[tuple[str, str]] = set()
 
 
 def register(name: str, where: str, summary: str, **settings: Any) -> None:
@@ -67,14 +69,20 @@ def find(name: str) -> AgentSpec:
 
 
 def load_plugins() -> None:
-    """Register the entry-point group `fsl.agents`; a broken one warns and is skipped."""
+    """Register the entry-point group `fsl.agents`, each once, without importing it (which takes torch and seconds).
+
+    A taken name, or a package that is not there, warns and is skipped; what else is wrong is told when it is used.
+    """
     for point in entry_points(group="fsl.agents"):
+        if (point.name, point.value) in _seen_plugins:
+            continue
+        _seen_plugins.add((point.name, point.value))
         try:
-            known = AGENTS.get(point.name)
-            if known is None or known.where != point.value:
-                register(point.name, point.value, f"plug-in {point.value}")
-        except Exception as error:  # whatever a plug-in does wrong must not break fsl
-            warnings.warn(f"the agent plug-in {point.name!r} was skipped: {error}", stacklevel=2)
+            if find_spec(point.module.partition(".")[0]) is None:
+                raise FewShotError(f"there is no package for {point.value}")
+            register(point.name, point.value, f"plug-in {point.value}")
+        except Exception as error:  # the entry point may be malformed
+            warnings.warn(f"the agent plug-in {point.name!r} was skipped: {said(error)}", stacklevel=2)
 
 
 register("turtle", "agents.turtle:Turtle", "a feed-forward network proposes every update (the paper's)")

@@ -72,13 +72,20 @@ class Stack:
         optimizer["state"] = {k: _combined([v], lambda vs: vs[0][run : run + 1].clone()) for k, v in moments}
         return {"weights": weights, "optimizer": optimizer}
 
-    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Take up what `state` gave for every run; raises RuntimeError or KeyError where it is another agent's."""
+    def load_weights(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Take up the weights of what `state` gave for every run, for a test: the runs may stand at different steps."""
         if len(self.members) == 1:
             self.agent.load_state(dict(states[0]))
             return
         for member, state in zip(self.members, states, strict=True):
             member.load_state_dict(state["weights"])
+
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Take up what `state` gave for every run; raises RuntimeError or KeyError where it is another agent's."""
+        if len(self.members) == 1:
+            self.agent.load_state(dict(states[0]))
+            return
+        self.load_weights(states)
         whole = copy.deepcopy(states[0]["optimizer"])
         counts = [{k: float(v["step"]) for k, v in state["optimizer"]["state"].items()} for state in states]
         if any(count != counts[0] for count in counts):
@@ -86,11 +93,6 @@ class Stack:
         for k in whole["state"]:
             whole["state"][k] = _combined([state["optimizer"]["state"][k] for state in states], torch.cat)
         self.agent.optimizer.load_state_dict(whole)
-
-    def load_weights(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Take up the weights alone, as for a test: the runs may have taken different numbers of steps."""
-        for member, state in zip(self.members, states, strict=True):
-            member.load_state_dict(state["weights"])
 
 
 def can_stack(agent: Agent) -> bool:

@@ -15,11 +15,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.base import AgentConfig
+from agents.chart import Chart
 from agents.coordinates import feedforward, feedforward_layers, feedforward_size
 from agents.gradient_based import GradientBased, GradientBasedConfig
 from agents.inner_loop import UpdateRule
 from agents.nets import Net
-from fewshot_env.episode import TaskSpec
+from fewshot_env.episode import Split, TaskSpec
 
 
 class TurtleConfig(GradientBasedConfig):
@@ -61,6 +62,7 @@ class TurtleRule(nn.Module):
         super().__init__()
         self.config = config
         self.layers = list(layers.values()) if config.per_layer else [slice(0, None)]
+        self.names = [f"/{name}" for name in layers] if config.per_layer else [""]
         n_inputs = 1 + (config.history != "none") + config.time_input + config.loss_input
         self.networks = nn.ModuleList(MetaNetwork(n_inputs, config) for _ in self.layers)
         n_params = max(where.stop for where in layers.values())
@@ -75,6 +77,25 @@ class TurtleRule(nn.Module):
     ) -> tuple[Tensor, TurtleState]:
         """Eq. 7 for weights and gradients [B, P] and losses [B]."""
         average = self._average(grads, state)
+        inputs = self._inputs(grads, average, loss, step)
+        update = torch.cat([net(inputs[..., w]) for net, w in zip(self.networks, self.layers, strict=True)], -1)
+        if self.rates is not None:
+            runs = len(self.rates)
+            update = (self.rates.unsqueeze(1) * update.unflatten(0, (runs, -1))).flatten(0, 1)
+        return params + update, TurtleState(average, update if self.config.history == "updates" else None)
+
+    def response(self, grads: Tensor, losses: Tensor) -> list[Tensor]:
+        """What each meta-network proposes, without the rates, for gradients [1, n] that stay the same: [T, n] each.
+
+        losses [T]: the support loss at every step. Of constant gradients the moving average is the gradient itself;
+        that of updates is taken as zero.
+        """
+        average = {"none": None, "gradients": grads, "updates": torch.zeros_like(grads)}[self.config.history]
+        inputs = [self._inputs(grads, average, loss.view(1), step) for step, loss in enumerate(losses)]
+        return [net(torch.cat(inputs, 1)) for net in self.networks]
+
+    def _inputs(self, grads: Tensor, average: Tensor | None, loss: Tensor, step: int) -> Tensor:
+        """I^(t) [d, B, P] of all weights."""
         columns = [grads]
         if average is not None:
             columns.append(average)
@@ -82,12 +103,7 @@ class TurtleRule(nn.Module):
             columns.append(torch.full_like(grads, step))
         if self.config.loss_input:
             columns.append(loss.unsqueeze(1).expand_as(grads))
-        inputs = torch.stack(columns)  # [d, B, P]
-        update = torch.cat([net(inputs[..., w]) for net, w in zip(self.networks, self.layers, strict=True)], -1)
-        if self.rates is not None:
-            runs = len(self.rates)
-            update = (self.rates.unsqueeze(1) * update.unflatten(0, (runs, -1))).flatten(0, 1)
-        return params + update, TurtleState(average, update if self.config.history == "updates" else None)
+        return torch.stack(columns)
 
     def _average(self, grads: Tensor, state: TurtleState) -> Tensor | None:
         """Eq. 6. Gradients: starts at the first and includes the current; updates: zero before the first."""
@@ -137,3 +153,15 @@ class Turtle(GradientBased):
         """The learning rates alpha, by layer of the base learner."""
         rates = self.rule.rates if isinstance(self.rule, TurtleRule) else None
         return {} if rates is None else {f"rates/{n}": rates.detach()[:, where] for n, where in self.net.layers.items()}
+
+    def charts(self, support: Split) -> dict[str, Chart]:
+        """Besides what the updates were, g_phi itself: the proposal for every gradient, as the task's steps go on."""
+        found, rule, last = super().charts(support), self.rule, self.adapt(support)
+        if not (isinstance(rule, TurtleRule) and found):
+            return found
+        widest = found["update"].x.abs().max()
+        grads = torch.linspace(-1, 1, 61, device=widest.device).unsqueeze(0) * widest
+        for name, proposals in zip(rule.names, rule.response(grads, last.losses.mean(0)), strict=True):
+            lines = {f"step {t}": proposal for t, proposal in enumerate(proposals, 1)}
+            found[f"response{name}"] = Chart(grads[0], lines, "gradient (held)", "proposal, before the learned rate")
+        return found

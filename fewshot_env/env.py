@@ -10,31 +10,12 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from fewshot_env.episode import Episode, TaskSpec
+from fewshot_env.episode import Episode
 from fewshot_env.sampler import TaskSampler, build_sampler
+from fewshot_env.shapes import shapes
+from fewshot_env.spaces import action_space, observation_space
 
 Obs = dict[str, NDArray[Any]]
-
-
-def observation_space(spec: TaskSpec, support_size: int, query_size: int) -> spaces.Dict:
-    """support_x [S, *in_shape], support_y [S] or [S, 1], query_x [Q, *in_shape]."""
-
-    def items(n: int) -> spaces.Box:
-        return spaces.Box(spec.x_range[0], spec.x_range[1], (n, *spec.in_shape), np.float32)
-
-    answers: spaces.Space[Any]
-    if spec.kind == "classification":
-        answers = spaces.MultiDiscrete([spec.n_outputs] * support_size)
-    else:
-        answers = spaces.Box(-np.inf, np.inf, (support_size, 1), np.float32)
-    return spaces.Dict({"support_x": items(support_size), "support_y": answers, "query_x": items(query_size)})
-
-
-def action_space(spec: TaskSpec, query_size: int) -> spaces.Space[Any]:
-    """One label per query item, MultiDiscrete [Q]; or one value, Box [Q, 1] within spec.y_range."""
-    if spec.kind == "classification":
-        return spaces.MultiDiscrete([spec.n_outputs] * query_size)
-    return spaces.Box(spec.y_range[0], spec.y_range[1], (query_size, 1), np.float32)
 
 
 class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
@@ -42,7 +23,7 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
 
     The reward is the accuracy in [0, 1], or minus the mean squared error. Query answers appear only
     in the info of `step` ("query_y"). Every task comes from `info["task_seed"]`, and
-    `reset(options={"task_seed": n})` deals that task again.
+    `reset(options={"task_seed": n})` deals that task again; `info["n_outputs"]` is the number of its classes, or 1.
 
     Args:
         sampler: a task family, or "module:Class" to be built with `settings`.
@@ -61,9 +42,8 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         self.sampler = build_sampler(sampler, settings)
         self.task_spec = self.sampler.spec
         self.render_mode = render_mode
-        self._spaces = observation_space(self.sampler.spec, self.sampler.support_size, self.sampler.query_size)
-        self.observation_space: spaces.Space[Obs] = self._spaces  # type: ignore[assignment]
-        self.action_space = action_space(self.sampler.spec, self.sampler.query_size)
+        self.observation_space: spaces.Space[Obs] = observation_space(self.sampler)  # type: ignore[assignment]
+        self.action_space = action_space(self.sampler)
         self._task: Episode | None = None
         self._task_seed = 0
         self._answers: torch.Tensor | None = None
@@ -74,23 +54,24 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         drawn = int(self.np_random.integers(2**63))
         self._task_seed = int((options or {}).get("task_seed", drawn))
         self._task, self._answers = self.sampler.sample([self._task_seed]).to("cpu"), None
-        support, query = self._task.support, self._task.query
-        obs = {
-            "support_x": _array(support.x),
-            "support_y": _array(support.labels),
-            "query_x": _array(query.x),
-        }
-        return obs, {"task_seed": self._task_seed}
+        ((n_outputs, _, _),) = shapes(self.sampler, [self._task_seed]).tolist()
+        return _observation(self._task), {"task_seed": self._task_seed, "n_outputs": n_outputs}
 
     def step(self, action: NDArray[Any]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
-        """Mark the answers `action` ([Q] labels or [Q, 1] values); the terminal observation is zeros."""
+        """Mark the answers `action` ([Q] labels or [Q, 1] values); the terminal observation is zeros.
+
+        Where tasks have different shapes, answers beyond the task's query items, up to the space's, are not looked at.
+        """
         if self._task is None or self._answers is not None:
             raise gymnasium.error.ResetNeeded("one task is one step: call reset before step")
         targets = self._task.query.labels
-        self._answers = torch.as_tensor(np.asarray(action)).reshape(1, *targets.shape[1:])
+        answers, n = torch.as_tensor(np.asarray(action)), targets.shape[1]
+        if answers.shape[:1] not in ((n,), (self.sampler.query_size,)):
+            raise ValueError(f"got answers of shape {tuple(answers.shape)} for {n} query items; give one for each")
+        self._answers = answers[:n].reshape(1, *targets.shape[1:])
         reward = float(self.sampler.spec.score(self._answers, targets)[0])
         info = {"task_seed": self._task_seed, "query_y": _array(targets)}
-        blank = {name: np.zeros(space.shape or (), space.dtype) for name, space in self._spaces.items()}
+        blank = {name: np.zeros_like(value) for name, value in _observation(self._task).items()}
         return blank, reward, True, False, info
 
     def render(self) -> NDArray[np.uint8] | None:
@@ -100,6 +81,11 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         from fewshot_env.render import draw
 
         return draw(self.sampler.spec, self._task, {} if self._answers is None else {"answers": self._answers[0]})
+
+
+def _observation(task: Episode) -> Obs:
+    support, query = task.support, task.query
+    return {"support_x": _array(support.x), "support_y": _array(support.labels), "query_x": _array(query.x)}
 
 
 def _array(batch: torch.Tensor) -> NDArray[Any]:

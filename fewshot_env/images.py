@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,14 +16,16 @@ from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import draw_distinct, uniforms
 from fewshot_env.sampler import TaskConfig
+from fewshot_env.shapes import SHAPE_DRAWS, Count, at_least, draw_count, ends, the_shape
 from fewshot_env.store import ImageStore, data_dir
 
 
 class ImageConfig(TaskConfig):
     """Settings of image tasks."""
 
-    n_way: int = Field(5, ge=2, description="classes in a task")
-    n_shot: int = Field(1, ge=1, description="support images per class")
+    n_way: Annotated[Count, at_least(2)] = Field(5, description="classes in a task; LOW-HIGH: drawn for every task")
+    n_shot: Annotated[Count, at_least(1)] = Field(1, description="support images per class; LOW-HIGH: drawn")
+    balanced: bool = Field(True, description="a drawn n_shot is one for all classes of a task; false: one for each")
     n_query: int = Field(16, ge=1, description="query images per class (published implementation: 16)")
     data_dir: str | None = Field(
         None, description="folder of prepared stores; default $FSL_HOME/data or ~/.cache/fsl/data"
@@ -40,13 +42,16 @@ class ImageSampler:
         self.store = store
         self.classes = store.of_split(config.split)
         n_base = len(store.of_split("train"))
-        n_outputs = n_base if config.minibatch else config.n_way
+        (_, self._ways), (_, self._shots) = ends(config.n_way), ends(config.n_shot)
+        n_outputs = n_base if config.minibatch else self._ways
         size = store.images.shape[1:3]
         self.spec = TaskSpec("classification", (3, *size), n_outputs, n_base, (0.0, 1.0), (0, n_outputs - 1))
         self._check()
-        self.support_size = 0 if config.minibatch else config.n_way * config.n_shot
-        self.query_size = config.minibatch or config.n_way * config.n_query
-        tasks = config.model_dump_json(exclude={"data_dir"})
+        self.varies = not (config.minibatch or (isinstance(config.n_way, int) and isinstance(config.n_shot, int)))
+        self.support_size = 0 if config.minibatch else self._ways * self._shots
+        self.query_size = config.minibatch or self._ways * config.n_query
+        usual = {"balanced"} if config.balanced else set()  # plain tasks keep the name that they have always had
+        tasks = config.model_dump_json(exclude={"data_dir"} | usual)
         self.fingerprint = f"images-v0 {store.name} {store.index['sha256']} {tasks}{store.own_split}"
         self._starts = np.array([c.start for c in self.classes], dtype=np.int64)
         self._images = np.asarray(store.images)  # the same map, without the subclass's bookkeeping
@@ -58,37 +63,63 @@ class ImageSampler:
             raise FewShotError(f"{where} holds no classes; prepare a fuller copy of the data set")
         if c.minibatch:
             return
-        if c.n_way > len(self.classes):
-            raise FewShotError(f"{where} has {len(self.classes)} classes, but n_way is {c.n_way}; lower n_way")
+        if self._ways > len(self.classes):
+            raise FewShotError(f"{where} has {len(self.classes)} classes, but n_way is {self._ways}; lower n_way")
         smallest = min(self.classes, key=lambda k: k.count)
-        if c.n_shot + c.n_query > smallest.count:
+        if self._shots + c.n_query > smallest.count:
             raise FewShotError(
                 f"class {smallest.name} in {where} has {smallest.count} images, but n_shot + n_query needs "
-                f"{c.n_shot} + {c.n_query} = {c.n_shot + c.n_query}; lower one of them"
+                f"{self._shots} + {c.n_query} = {self._shots + c.n_query}; lower one of them"
             )
 
+    def shapes(self, task_seeds: Sequence[int]) -> NDArray[np.int64]:
+        """[B, 3]: each task's classes, support items and query items."""
+        return self._shapes_of(self._draw_shots(task_seeds))
+
+    def _shapes_of(self, shots: NDArray[np.int64]) -> NDArray[np.int64]:
+        ways = (shots > 0).sum(1)
+        return np.stack([ways, shots.sum(1), ways * self.config.n_query], axis=1)
+
+    def _draw_shots(self, task_seeds: Sequence[int]) -> NDArray[np.int64]:
+        """[B, N]: the support items of each class of each task, 0 for classes that a task does not have."""
+        c, places = self.config, np.arange(self._ways)
+        u = uniforms(task_seeds, 1 + self._ways, SHAPE_DRAWS)
+        ways = draw_count(u[:, :1], c.n_way)
+        shots = draw_count(u[:, 1:2] if c.balanced else u[:, 1:], c.n_shot)
+        return np.where(places < ways, shots, 0)
+
     def sample(self, task_seeds: Sequence[int]) -> Episode:
-        """Deal one task per seed: x uint8 [B, S, 3, H, W] (channels last in memory), y int64 [B, S]."""
+        """Deal one task per seed: x uint8 [B, S, 3, H, W] (channels last in memory), y int64 [B, S].
+
+        Raises FewShotError where the seeds are of tasks of different shapes.
+        """
         if self.config.minibatch:
             return self._minibatch(task_seeds)
-        c, b = self.config, len(task_seeds)
-        m, s, q = c.n_shot + c.n_query, self.support_size, self.query_size
-        u = uniforms(task_seeds, c.n_way + c.n_way * m + s + q)
-        chosen = draw_distinct(u[:, : c.n_way], np.full(b, len(self.classes)))  # [B, N]
-        within = u[:, c.n_way : c.n_way + c.n_way * m].reshape(b * c.n_way, m)
-        picks = draw_distinct(within, self._counts[chosen].ravel()).reshape(b, c.n_way, m)
+        c, b, n = self.config, len(task_seeds), self._ways
+        m, most_s, most_q = self._shots + c.n_query, n * self._shots, n * c.n_query
+        u = uniforms(task_seeds, n + n * m + most_s + most_q)
+        chosen = draw_distinct(u[:, :n], np.full(b, len(self.classes)))  # [B, N]
+        within = u[:, n : n + n * m].reshape(b * n, m)
+        picks = draw_distinct(within, self._counts[chosen].ravel()).reshape(b, n, m)
         items = self._starts[chosen][..., None] + picks  # [B, N, m]
 
-        def split(of_class: NDArray[np.int64], shuffle: NDArray[np.float64]) -> Split:
-            order = shuffle.argsort(axis=1, kind="stable")  # item i of the task has label i // (items of a class)
-            shuffled = of_class.reshape(b, -1)[np.arange(b)[:, None], order]
-            return Split(self._read(shuffled), torch.from_numpy(order // of_class.shape[2]))
+        shots = self._draw_shots(task_seeds)  # [B, N]
+        the_shape(self._shapes_of(shots))
+        in_support = np.arange(self._shots) < shots[..., None]  # [B, N, shots]: equally many of every task
+        in_query = np.broadcast_to(shots[..., None] > 0, (b, n, c.n_query))
+        labels = np.broadcast_to(np.arange(n)[:, None], (b, n, m))
 
-        return Episode(split(items[:, :, : c.n_shot], u[:, -s - q : -q]), split(items[:, :, c.n_shot :], u[:, -q:]))
+        def split(of_class: slice, dealt: NDArray[np.bool_], shuffle: NDArray[np.float64]) -> Split:
+            images, y = items[:, :, of_class][dealt].reshape(b, -1), labels[:, :, of_class][dealt].reshape(b, -1)
+            rows, order = np.arange(b)[:, None], shuffle[:, : y.shape[1]].argsort(axis=1, kind="stable")
+            return Split(self._read(images[rows, order]), torch.from_numpy(y[rows, order]))
+
+        support = split(slice(self._shots), in_support, u[:, -most_s - most_q : -most_q])
+        return Episode(support, split(slice(self._shots, m), in_query, u[:, -most_q:]))
 
     def _minibatch(self, task_seeds: Sequence[int]) -> Episode:
         """Images drawn uniformly from the whole split, with replacement; labels are class numbers."""
-        u = uniforms(task_seeds, self.query_size)
+        u = uniforms(task_seeds, self.config.minibatch)
         ends = self._counts.cumsum()
         flat = (u * ends[-1]).astype(np.int64)
         labels = np.searchsorted(ends, flat, side="right")

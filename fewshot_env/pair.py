@@ -22,6 +22,7 @@ class EnvPair:
     def parse(cls, text: str, folder: str | Path | None = None) -> EnvPair:
         """Read NAME, NAME->NAME, NAME→NAME or NAME:NAME; raises FewShotError for anything else.
 
+        NAME+NAME is a mixture of domains: 'mini+cub->omniglot'.
         folder: where prepared stores lie, whose names are known too (default: `store.data_dir()`).
         A NAME may be a Gymnasium id, also with the module that registers it: "my_pkg.envs:FewShot/Own-v0".
         """

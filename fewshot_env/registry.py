@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gymnasium
 
-from fewshot_env.errors import FewShotError, suggest
+from fewshot_env.errors import FewShotError, said, suggest
 from fewshot_env.store import data_dir, prepared_names
 
 
@@ -26,19 +26,24 @@ class EnvEntry:
 
 
 ENVS: dict[str, EnvEntry] = {}
+_seen_plugins: set[str] = set()
 
 
 def register(entry: EnvEntry) -> None:
     """Add a task family, with both faces, to Gymnasium and to `fsl`; raises FewShotError on a taken name."""
     if entry.name in ENVS or entry.id in gymnasium.registry:
         raise FewShotError(f"the environment {entry.name!r} ({entry.id}) is already registered; choose another name")
+    _register_id(entry)
+    ENVS[entry.name] = entry
+
+
+def _register_id(entry: EnvEntry) -> None:
     gymnasium.register(
         entry.id,
         entry_point="fewshot_env.env:FewShotEnv",
         vector_entry_point="fewshot_env.vector:FewShotVectorEnv",
         kwargs={"sampler": entry.sampler},
     )
-    ENVS[entry.name] = entry
 
 
 def register_prepared(folder: str | Path | None = None) -> None:
@@ -54,17 +59,21 @@ def register_prepared(folder: str | Path | None = None) -> None:
 def find(name: str, folder: str | Path | None = None) -> EnvEntry:
     """The entry called `name`: a short name, a Gymnasium id, or "module:id" with the module that registers it.
 
+    Names joined by "+" are a mixture: each task is of one of them (`fewshot_env.mixture`).
+
     Prepared stores of `folder` (default: `store.data_dir()`) are known by their names.
     Raises FewShotError with the nearest name for an unknown one.
     """
+    if "+" in name:
+        return _mixture([find(part.strip(), folder) for part in name.split("+")])
     module, colon, rest = name.partition(":")
     if colon:
         if "" not in sys.path:  # an installed command does not look into the current folder by itself
             sys.path.insert(0, "")
         try:
             import_module(module)
-        except (ImportError, ValueError, TypeError) as error:
-            raise FewShotError(f"the module of the environment {name!r} can not be imported: {error}") from error
+        except (Exception, SystemExit) as error:  # it is the user's, and may do anything
+            raise FewShotError(f"the module of the environment {name!r} can not be imported: {said(error)}") from error
         name = rest
     register_prepared(folder)
     for entry in ENVS.values():
@@ -73,15 +82,31 @@ def find(name: str, folder: str | Path | None = None) -> EnvEntry:
     raise FewShotError(f"unknown environment {name!r}{suggest(name, ENVS)}; known: {', '.join(ENVS)}")
 
 
+def _mixture(parts: list[EnvEntry]) -> EnvEntry:
+    """The entry of a mixture, known to Gymnasium; it is no environment of its own in `ENVS`."""
+    names = [part.name for part in parts]
+    if len(set(names)) < len(names):
+        raise FewShotError(f"the mixture {'+'.join(names)} names an environment twice; name each once")
+    name, id_ = "+".join(names), f"FewShot/{'.'.join(names)}-v0"
+    entry = EnvEntry(name, id_, f"fewshot_env.mixture:{name}", f"each task from one of {', '.join(names)}")
+    if id_ not in gymnasium.registry:
+        _register_id(entry)
+    return entry
+
+
 def load_plugins() -> None:
-    """Register the entry points `fsl.envs` (a broken one warns and is skipped) and the prepared stores."""
+    """Register the entry points `fsl.envs`, each once (a broken one warns and is skipped), and the prepared stores."""
     for point in entry_points(group="fsl.envs"):
-        if point.name in ENVS:
+        if point.value in _seen_plugins:
             continue
+        _seen_plugins.add(point.value)
         try:
-            register(point.load())
-        except Exception as error:  # whatever a plug-in does wrong must not break fsl
-            warnings.warn(f"the environment plug-in {point.name!r} was skipped: {error}", stacklevel=2)
+            entry = point.load()
+            if not isinstance(entry, EnvEntry):
+                raise FewShotError(f"{point.value} is not a fewshot_env.EnvEntry, but {type(entry).__name__}")
+            register(entry)
+        except (Exception, SystemExit) as error:  # whatever a plug-in does wrong must not break fsl
+            warnings.warn(f"the environment plug-in {point.name!r} was skipped: {said(error)}", stacklevel=2)
     register_prepared()
 
 

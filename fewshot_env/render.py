@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,20 +64,39 @@ def _framed(image: Tensor, colour: tuple[float, float, float], width: int = 3) -
 
 
 def curves(task: Episode, answers: Mapping[str, Tensor]) -> Picture:
-    """Support points, true query points, and one curve per named answer [Q, 1]."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Support points, true query points, and one curve per named answer [Q, 1], as a picture."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.5), dpi=100, layout="constrained")
-    axes = figure.subplots()
+    plot_curves(figure.subplots(), task, answers)
+    return rasterised(figure)
+
+
+def plot_curves(axes: Any, task: Episode, answers: Mapping[str, Tensor]) -> None:
+    """The same on matplotlib axes; the curves go from light to dark in their order."""
     x = task.query.x[0].flatten().cpu()
     order = x.argsort()
-    axes.plot(x[order], task.query.labels[0].flatten().cpu()[order], "k:", label="truth")
-    for name, values in answers.items():
-        axes.plot(x[order], values.detach().flatten().cpu()[order], label=name)
-    axes.plot(task.support.x[0].flatten().cpu(), task.support.labels[0].flatten().cpu(), "k^", label="support")
+    ink = axes.xaxis.label.get_color()
+    axes.plot(x[order], task.query.labels[0].flatten().cpu()[order], ":", color=ink, label="truth")
+    for (name, values), shade in zip(answers.items(), shades(len(answers)), strict=True):
+        axes.plot(x[order], values.detach().flatten().cpu()[order], color=shade, label=name)
+    points = task.support.x[0].flatten().cpu(), task.support.labels[0].flatten().cpu()
+    axes.plot(*points, "^", color=ink, label="support")
     axes.set(xlabel="x", ylabel="y")
-    axes.legend(loc="upper right", fontsize="small")
+    axes.legend(loc="best", fontsize="small")
+
+
+def shades(count: int) -> Any:
+    """Colours [count, 4] from light to dark, all of which show on white and on black; one alone is blue."""
+    from matplotlib import colormaps
+
+    return colormaps["plasma"](np.linspace(0.82, 0.38, count)) if count > 1 else [(0.3, 0.54, 0.84, 1.0)] * count
+
+
+def rasterised(figure: Any) -> Picture:
+    """A matplotlib figure as a picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture: Picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()

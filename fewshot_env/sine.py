@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.rng import uniforms
 from fewshot_env.sampler import TaskConfig
+from fewshot_env.shapes import SHAPE_DRAWS, Count, at_least, draw_count, ends, the_shape
 
 Range = tuple[float, float]
 
@@ -22,7 +23,9 @@ Range = tuple[float, float]
 class SineConfig(TaskConfig):
     """Settings of the sine tasks; the defaults are the paper's, with the published 50 query points."""
 
-    n_shot: int = Field(5, ge=1, description="support points")
+    n_shot: Annotated[Count, at_least(1)] = Field(
+        5, description="support points; LOW-HIGH: their number is drawn for every task"
+    )
     n_query: int = Field(50, ge=1, description="query points (published implementation: 50, in training too)")
     noise: float = Field(0.0, ge=0, description="standard deviation of Gaussian noise on the support answers")
     amplitude: Range = Field((0.1, 5.0), description="range of A")
@@ -50,28 +53,37 @@ class SineSampler:
         self.config = config = SineConfig(**settings)
         reach = 2 * max(abs(a) for a in config.amplitude) * (1 + sum(abs(h) for h in config.harmonics))
         self.spec = TaskSpec("regression", (1,), 1, 1, config.x_range, (-reach, reach))
-        self.support_size = 0 if config.minibatch else config.n_shot
+        self.varies = not (config.minibatch or isinstance(config.n_shot, int))
+        self.support_size = 0 if config.minibatch else ends(config.n_shot)[1]
         self.query_size = config.minibatch or config.n_query
         plain = (
             None if config.harmonics else {"harmonics"}
         )  # the plain family keeps the name it had before there were any
         self.fingerprint = f"sine-v0 {config.model_dump_json(exclude=plain)}"
 
+    def shapes(self, task_seeds: Sequence[int]) -> NDArray[np.int64]:
+        """[B, 3]: 1 output, and each task's support and query points."""
+        shots = draw_count(uniforms(task_seeds, 1, SHAPE_DRAWS)[:, 0], self.config.n_shot)
+        return np.stack([np.ones_like(shots), shots, np.full_like(shots, self.config.n_query)], axis=1)
+
     def sample(self, task_seeds: Sequence[int]) -> Episode:
         """Deal one task per seed: x and y [B, S, 1] and [B, Q, 1], float32.
 
         A minibatch holds points of `minibatch` different tasks: the pooled training data.
+        Raises FewShotError where the seeds are of tasks of different shapes.
         """
-        c, s, q = self.config, self.support_size, self.query_size
-        curves = q if c.minibatch else 1
-        u = uniforms(task_seeds, 2 * curves + s + q + 2 * s)
+        c = self.config
+        s, q = (0, c.minibatch) if c.minibatch else the_shape(self.shapes(task_seeds))[1:]
+        curves, most = q if c.minibatch else 1, self.support_size
+        u = uniforms(task_seeds, 2 * curves + most + q + 2 * most)
         amplitude = _between(u[:, :curves], c.amplitude)  # [B, 1], or [B, Q] in a minibatch
         phase = _between(u[:, curves : 2 * curves], c.phase)
         x = _between(u[:, 2 * curves : 2 * curves + s + q], c.x_range)  # [B, S + Q]
         heights = enumerate((1.0, *c.harmonics), start=1)
         y = amplitude * sum((h * np.sin(k * (x + phase)) for k, h in heights), np.zeros_like(x))
         if c.noise and s:
-            y[:, :s] += c.noise * _normal(u[:, -2 * s : -s], u[:, -s:])
+            noise = u[:, -2 * most :]
+            y[:, :s] += c.noise * _normal(noise[:, :s], noise[:, most : most + s])
         return Episode(Split(_column(x[:, :s]), _column(y[:, :s])), Split(_column(x[:, s:]), _column(y[:, s:])))
 
 

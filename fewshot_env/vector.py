@@ -13,9 +13,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from fewshot_env.env import action_space, observation_space
 from fewshot_env.episode import Episode
 from fewshot_env.sampler import TaskSampler, build_sampler
+from fewshot_env.shapes import shapes, the_shape, varies
+from fewshot_env.spaces import action_space, observation_space
 
 
 class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
@@ -24,6 +25,9 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
     Tensors stay on `device`. `step` takes labels [B, Q], values [B, Q, 1], or scores [B, Q, N], of
     which it marks the argmax; what it marks is detached, so that predictions may carry their graph.
     Rewards are tensors, so Gymnasium's numpy wrappers for vector environments do not apply.
+
+    Where tasks have different shapes, the tasks of a batch have one: that of the first task drawn. `info["n_outputs"]`
+    is the number of their classes, n <= N; scores may have n or N columns.
 
     Args:
         sampler: a task family, or "module:Class" to be built with `settings`.
@@ -53,15 +57,19 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         self._task: Episode | None = None
         self._seeds: Sequence[int] = ()
 
+    def of_size(self, num_envs: int) -> FewShotVectorEnv:
+        """The same tasks, so many at once: this environment, or another on its sampler."""
+        return self if num_envs == self.num_envs else FewShotVectorEnv(self.sampler, num_envs, self.device)
+
     @property
     def single_observation_space(self) -> spaces.Dict:  # type: ignore[override]
         """The space of one task (made on demand: a Box holds its bounds as arrays)."""
-        return observation_space(self.sampler.spec, self.sampler.support_size, self.sampler.query_size)
+        return observation_space(self.sampler)
 
     @property
     def single_action_space(self) -> spaces.Space[Any]:  # type: ignore[override]
         """The space of one task's answers."""
-        return action_space(self.sampler.spec, self.sampler.query_size)
+        return action_space(self.sampler)
 
     @property
     def observation_space(self) -> spaces.Space[Any]:  # type: ignore[override]
@@ -79,26 +87,40 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         """Deal B tasks. options: {"task_seed": B integers} deals those very tasks.
 
         A list of seeds deals to each place what the plain environment deals with that seed.
+        Raises FewShotError where tasks that were asked for have different shapes.
         """
         if isinstance(seed, list):
             self._np_random = np.random.default_rng([0 if s is None else s for s in seed])
             drawn = [_first_seed(int(self.np_random.integers(2**63)) if s is None else s) for s in seed]
         else:
             super().reset(seed=seed)
-            drawn = [int(s) for s in self.np_random.integers(2**63, size=self.num_envs)]
+            drawn = self._alike() if varies(self.sampler) and not options else self._draw(self.num_envs)
         self._seeds = [int(s) for s in (options or {}).get("task_seed", drawn)]
         if len(self._seeds) != self.num_envs:
             raise ValueError(f"got {len(self._seeds)} task seeds for {self.num_envs} environments")
+        n_outputs, _, _ = the_shape(shapes(self.sampler, self._seeds))
         self._task = self.sampler.sample(self._seeds).to(self.device)
         obs = {
             "support_x": self._task.support.x,
             "support_y": self._task.support.labels,
             "query_x": self._task.query.x,
         }
-        return obs, {"task_seed": np.array(self._seeds)}
+        return obs, {"task_seed": np.array(self._seeds), "n_outputs": n_outputs}
+
+    def _draw(self, count: int) -> list[int]:
+        return [int(s) for s in self.np_random.integers(2**63, size=count)]
+
+    def _alike(self) -> list[int]:
+        """B task seeds of one shape: the first is drawn, and of the others those that have its shape are kept."""
+        kept = self._draw(1)
+        shape = shapes(self.sampler, kept)
+        while len(kept) < self.num_envs:
+            more = self._draw(64)
+            kept += [s for s, same in zip(more, (shapes(self.sampler, more) == shape).all(1), strict=True) if same]
+        return kept[: self.num_envs]
 
     def step(self, actions: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Mark the answers of B tasks: rewards [B], all terminated, info["query_y"] [B, Q] or [B, Q, 1]."""
+        """Mark the answers of B tasks: rewards [B], all terminated, info["query_y"] as [B, Q] or [B, Q, 1]."""
         if self._task is None:
             raise gymnasium.error.ResetNeeded("one task is one step: call reset before step")
         task, self._task = self._task, None

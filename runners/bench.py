@@ -28,15 +28,16 @@ from agents.stack import Stack
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError, suggest
 from fewshot_env.images import ImageSampler
-from fewshot_env.rng import SPLITS, task_seeds
+from fewshot_env.rng import SPLITS
 from fewshot_env.sampler import TaskSampler
+from fewshot_env.shapes import by_shape
 from fewshot_env.sine import SineSampler
 from fewshot_env.store import ImageClass, ImageStore
 from fewshot_env.vector import FewShotVectorEnv
 from runners import team
 from runners.machine import peak_memory, tune, usable_device
 from runners.settings import Settings, validate
-from runners.train import outer_step, parts_of
+from runners.step import dealt_seeds, outer_step
 
 WORKLOADS = {
     "sine": ("sine 5-shot, MLP 1-40-40-1", 5),
@@ -131,19 +132,17 @@ def _measure(cell: Cell, rank: int, port: int) -> Row:
     sampler = sampler_of(cell.workload, agent.config.minibatch)
     agent.reduce = us.sum
     batch = agent.config.tasks_per_step
-    parts = parts_of(agent, batch, us)
-    envs = {len(part): FewShotVectorEnv(sampler, len(part), cell.device) for part in parts}
     stack, steps = Stack([agent]), [0]
+    env = FewShotVectorEnv(sampler, 1, cell.device)
 
     def step() -> None:
-        for part in parts:
-            seeds = task_seeds(0, "train", steps[0] * batch + part.start, len(part))
-            outer_step(stack, envs[len(part)], seeds, last=part == parts[-1])
+        outer_step(stack, env, [dealt_seeds(0, steps[0] * batch, batch, us)])
         steps[0] += 1
 
     def deal() -> None:
-        for part in parts:
-            envs[len(part)].reset(options={"task_seed": task_seeds(0, "train", part.start, len(part))})
+        seeds = dealt_seeds(0, 0, batch, us)
+        for part in by_shape(sampler, seeds, agent.at_once or batch):
+            env.of_size(len(part)).reset(options={"task_seed": [seeds[i] for i in part]})
 
     limit = _limit(cell.workload, cell.device)
     before = peak_memory(cuda)

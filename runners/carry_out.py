@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from fewshot_env.errors import FewShotError
 from runners import launch, run_dir, team
 from runners.checkpoint import load
 from runners.evaluate import in_words
+from runners.lock import locked
+from runners.loggers import find as find_logger
 from runners.plan import Plan, make_plan
 from runners.say import log
 from runners.score import over_seeds, seeds_in_words
@@ -27,6 +30,8 @@ def planned(settings: Settings, preset: str, seeds: int, processes: int) -> list
     first = make_plan(settings, preset)
     plans = [make_plan(settings | {"seed": first.run.seed + i}, preset) if i else first for i in range(seeds)]
     first.make_agent()  # an unusable device or setting is found now
+    for name in first.run.loggers:
+        find_logger(name)
     check_shares(first, processes)
     return plans
 
@@ -53,12 +58,19 @@ def resume(folder: Path, processes: int) -> list[Path]:
     unfinished = [f for f in folders if not (f / "result.json").exists()]
     if not unfinished:
         raise FewShotError(f"{folder} is finished; its result is in result.json (fsl eval {folders[0]} tests it again)")
-    plans = [make_plan(run_dir.read_settings(f)) for f in unfinished]
+    carry_on(unfinished, processes)
+    return folders
+
+
+def carry_on(folders: Sequence[Path], processes: int = 1) -> None:
+    """The runs in these folders, which differ in their seeds, from where each stands."""
+    plans = [make_plan(run_dir.read_settings(f)) for f in folders]
     plans[0].make_agent()  # as at the beginning: an unusable device is found now
+    for name in plans[0].run.loggers:
+        find_logger(name)
     us = team.join(plans[0].run.device)
     check_shares(plans[0], max(processes, us.size))
-    _carry_out(plans, unfinished, us, processes)
-    return folders
+    _carry_out(plans, folders, us, processes)
 
 
 def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, processes: int) -> None:
@@ -70,11 +82,12 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         return
     again = f"fsl run --resume {where}"
     try:
-        for number, batch in enumerate(_side_by_side(plans, folders)):
-            run = Run([plans[i] for i in batch], [folders[i] for i in batch], us)
-            if number == 0 and us.leads:
-                _announce(plans, where)
-            run()
+        with locked(folders) if us.leads else nullcontext():
+            for number, batch in enumerate(_side_by_side(plans, folders)):
+                run = Run([plans[i] for i in batch], [folders[i] for i in batch], us)
+                if number == 0 and us.leads:
+                    _announce(plans, where)
+                run()
     except Interrupted as stop:
         if us.leads:
             log.warning(f"interrupted; continue with: {again}")
@@ -83,6 +96,10 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         if not launch.launched():  # else the process that launched us tells
             log.warning(f"fsl: another process of this run is gone ({lost}); continue with: {again}")
         raise typer.Exit(1) from None
+    except OSError as error:
+        raise FewShotError(
+            f"the run {where} can not be written ({error.strerror or error}); mend that, then continue with: {again}"
+        ) from error
     finally:
         us.leave()
 
@@ -96,8 +113,8 @@ def _announce(plans: Sequence[Plan], where: Path) -> None:
 
 
 def _side_by_side(plans: Sequence[Plan], folders: Sequence[Path]) -> list[list[int]]:
-    """The runs, by number, in portions that can be trained at once: of small agents, and equally far."""
-    if len(plans) == 1 or not can_stack(plans[0].make_agent()):
+    """The runs, by number, in portions to be trained at once: of small agents, equally far, with tasks of one shape."""
+    if len(plans) == 1 or plans[0].varies or not can_stack(plans[0].make_agent()):
         return [[i] for i in range(len(plans))]
     by_progress: dict[tuple[float, ...], list[int]] = {}
     for i, folder in enumerate(folders):
@@ -110,8 +127,11 @@ def _progress(file: Path) -> tuple[float, ...]:
     if not file.exists():
         return ()
     content = load(file)
-    moments = (content["agent"]["optimizer"] or {"state": {}})["state"].values()
-    return (content["tasks_seen"], *[float(m["step"]) for m in moments])
+    try:
+        moments = (content["agent"]["optimizer"] or {"state": {}})["state"].values()
+        return (content["tasks_seen"], *[float(m["step"]) for m in moments])
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise FewShotError(f"the checkpoint {file} is not one of such a run; use another run, or start anew") from error
 
 
 def report(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
@@ -119,11 +139,13 @@ def report(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
     results, where = [run_dir.read_result(folder) for folder in folders], run_dir.group_of(folders)
     log.info(f"see it: tensorboard --logdir {where.parent if len(folders) == 1 else where}")
     pair, ways = results[0]["env"], results[0]["settings"].get("env.n_way")
-    floor = f" (chance {1 / ways:.3f})" if ways else ""
+    floor = f" (chance {1 / ways:.3f})" if isinstance(ways, int) else ""
     if len(folders) == 1:
         found, words = results[0] | {"folder": str(where)}, in_words(results[0])
     else:
         runs = [result | {"folder": str(folder)} for result, folder in zip(results, folders, strict=True)]
         found = {"env": pair, "agent": results[0]["agent"], "folder": str(where)} | over_seeds(results) | {"runs": runs}
         words = seeds_in_words(found, len(folders))
-    return found, f"test on {pair.split('->')[-1]}: {words}{floor}"
+    skipped = sum(result.get("skipped_steps", 0) for result in results)
+    skips = f", {skipped} training steps skipped" if skipped else ""
+    return found, f"test on {pair.split('->')[-1]}: {words}{floor}{skips}"

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-import os
-import pickle
+import io
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import BaseModel, ValidationError
 
+from fewshot_env import durable
 from fewshot_env.errors import FewShotError
 
 FORMAT = {"format": "fewshot-checkpoint", "version": 1}
 
 
 def save(file: Path, content: dict[str, Any]) -> None:
-    """Write `content` (tensors and plain types) so that `file` is always whole: the old or the new one."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    """Write `content` (tensors and plain types) so that `file` is always whole: the old or the new one.
+
+    Raises OSError where it can not be written.
+    """
+    buffer = io.BytesIO()  # torch's own writer does not pass on what a full disk says
+    torch.save(FORMAT | content, buffer)
+    durable.write(file, buffer.getvalue())
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def fitting(model: type[Model], content: dict[str, Any], file: Path) -> Model:
+    """The part of a checkpoint that `model` describes; raises FewShotError where it is of another form."""
     try:
-        with aside.open("wb") as stream:
-            torch.save(FORMAT | content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(aside, file)
-    except OSError as error:
-        raise FewShotError(f"the checkpoint {file} can not be written ({error}); free space and resume") from error
-    finally:
-        aside.unlink(missing_ok=True)
+        return model.model_validate(content)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise FewShotError(
+            f"the checkpoint {file} is not one of a run (its {key} is amiss); use another run, or start anew"
+        ) from error
 
 
 def load(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -38,7 +48,7 @@ def load(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             content = torch.load(file, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise FewShotError(f"there is no checkpoint {file}; name the folder of a run") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file makes torch raise almost anything
         raise FewShotError(
             f"the checkpoint {file} is damaged or not one of ours; use another run, or start anew"
         ) from error

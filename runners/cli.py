@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import warnings
 
 import typer
 from typer.exceptions import TyperException
@@ -12,6 +14,9 @@ from runners import arrow, launch, usage
 from runners.bench_cli import bench
 from runners.data_cli import data_app
 from runners.list_cli import list_, show
+from runners.look_cli import compare, report
+from runners.replay import replay
+from runners.reproduce.cli import reproduce
 from runners.run_cli import eval_, run
 from runners.runs_cli import runs
 
@@ -25,15 +30,24 @@ app = typer.Typer(
 TRAIN, LOOK, PREPARE = "Train and test", "Look up", "Prepare and measure"
 app.command(rich_help_panel=TRAIN)(run)
 app.command(name="eval", rich_help_panel=TRAIN)(eval_)
+app.command(rich_help_panel=TRAIN)(reproduce)
 app.command(rich_help_panel=LOOK)(runs)
 app.command(name="list", rich_help_panel=LOOK)(list_)
 app.command(rich_help_panel=LOOK)(show)
+app.command(rich_help_panel=LOOK)(compare)
+app.command(rich_help_panel=LOOK)(report)
+app.command(rich_help_panel=LOOK)(replay)
 app.add_typer(data_app, name="data", rich_help_panel=PREPARE)
 app.command(rich_help_panel=PREPARE)(bench)
 
 
 def main() -> None:
-    """Run `fsl`; bad input ends with one line and exit code 2."""
+    """Run `fsl`; bad input ends with one line and exit code 2, Ctrl-C with 130 and SIGTERM with 143.
+
+    A warning is one line, too.
+    """
+    warnings.formatwarning = lambda message, *_, **__: f"fsl: warning: {message}\n"
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     words = sys.argv[1:]
     try:
         _check_agents()

@@ -11,13 +11,12 @@ import torch
 
 from agents.base import Agent
 from agents.stack import Stack, can_stack
-from fewshot_env.rng import task_seeds
 from runners.evaluate import evaluate, frozen_seeds
 from runners.machine import peak_memory, tune
 from runners.plan import Plan
 from runners.say import duration, wrapped
+from runners.step import dealt_seeds, outer_step
 from runners.team import Team
-from runners.train import outer_step, parts_of
 
 SECONDS = 3.0
 """How long each of training and evaluation is timed, at least, after a first round that is not."""
@@ -31,7 +30,7 @@ def estimate(plans: Sequence[Plan], processes: int) -> tuple[dict[str, Any], str
     """
     plan, team = plans[0], Team(0, processes)
     tune(plan.run.threads)
-    stacked = plans if can_stack(plan.make_agent()) else plans[:1]
+    stacked = plans if can_stack(plan.make_agent()) and not plan.varies else plans[:1]
     rounds = len(plans) // len(stacked)
     stack = Stack([p.make_agent() for p in stacked])
     steps, step_seconds = _time(_outer_steps(stack, stacked, team), plan) if stack.agent.learns else (0, 0.0)
@@ -59,16 +58,11 @@ def estimate(plans: Sequence[Plan], processes: int) -> tuple[dict[str, Any], str
 
 
 def _outer_steps(stack: Stack, plans: Sequence[Plan], team: Team) -> Callable[[int], None]:
-    batch = stack.agent.config.tasks_per_step
-    parts = parts_of(stack.agent, batch, team)
-    envs = {len(part): plans[0].make_env("train", len(part) * len(plans)) for part in parts}
+    batch, env = stack.agent.config.tasks_per_step, plans[0].make_env("train", 1)
 
     def step(number: int) -> None:
         stack.train()
-        for part in parts:
-            first = number * batch + part.start
-            seeds = [s for p in plans for s in task_seeds(p.run.seed, "train", first, len(part))]
-            outer_step(stack, envs[len(part)], seeds, last=part == parts[-1])
+        outer_step(stack, env, [dealt_seeds(p.run.seed, number * batch, batch, team) for p in plans])
 
     return step
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from agents.base import Agent
 from fewshot_env.episode import Episode, TaskSpec
 from fewshot_env.rng import task_seeds
+from fewshot_env.shapes import by_shape
 from fewshot_env.vector import FewShotVectorEnv
 from runners.team import ALONE, Team
 
@@ -52,32 +53,32 @@ def evaluate(
     """
     mode, runs = agent.training, agent.runs
     agent.eval()
-    found: list[Tensor] = []
-    own = seeds[team.rank :: team.size]
-    most = -(-len(seeds) // team.size)
-    own += seeds[:1] * (most - len(own))  # every process has equally many batches
+    at_once = min(env.num_envs // runs, -(-len(seeds) // team.size))
+    batches = by_shape(env.sampler, seeds, at_once)
+    own = batches[team.rank :: team.size]
+    own += batches[:1] * (-(-len(batches) // team.size) - len(own))  # every process has equally many
+    found: list[tuple[list[int], Tensor]] = []
     try:
-        for batch in _padded(own, env.num_envs // runs):
-            between(min(len(found) * len(batch) * team.size, len(seeds)))
-            obs, _ = env.reset(options={"task_seed": batch * runs})
-            episode = Episode.from_obs(obs)
-            with torch.no_grad():
-                predictions = agent.predict(agent.adapt(episode.support), episode.query.x)
-            _, rewards, *_ = env.step(predictions)
-            sound = predictions.isfinite().flatten(1).all(1)
-            found.append(rewards.where(sound, torch.nan).view(runs, -1))
+        for number, batch in enumerate(own):
+            between(min(number * at_once * team.size, len(seeds)))
+            found.append((batch, _scores(agent, env.of_size(len(batch) * runs), [seeds[i] for i in batch] * runs)))
     finally:
         agent.train(mode)
-    shares = team.gather(torch.cat(found, 1)[:, :most].cpu())
-    scores = torch.stack(shares, 2).flatten(1)  # task i was process i % size's
-    return [list(of_run[: len(seeds)]) for of_run in scores.tolist()]
+    scores = found[0][1].new_empty(runs, len(seeds), device="cpu")
+    for shares in team.gather([(batch, part.cpu()) for batch, part in found]):
+        for batch, part in shares:
+            scores[:, batch] = part
+    return scores.tolist()
 
 
-def _padded(seeds: list[int], size: int) -> Iterator[list[int]]:
-    """Portions of exactly `size` seeds; the last is filled up with its first."""
-    for start in range(0, len(seeds), size):
-        batch = seeds[start : start + size]
-        yield batch + batch[:1] * (size - len(batch))
+def _scores(agent: Agent, env: FewShotVectorEnv, seeds: list[int]) -> Tensor:
+    """[R, B]: each run's score of tasks of one shape."""
+    obs, dealt = env.reset(options={"task_seed": seeds})
+    episode = Episode.from_obs(obs)
+    with torch.no_grad():
+        predictions = agent.predict(agent.adapt(episode.support), episode.query.x)[..., : dealt["n_outputs"]]
+    _, rewards, *_ = env.step(predictions)
+    return rewards.where(predictions.isfinite().flatten(1).all(1), torch.nan).view(agent.runs, -1)
 
 
 def summarise(spec: TaskSpec, scores: list[float]) -> dict[str, Any]:

@@ -1,135 +1,192 @@
-"""Where a run's numbers go. A logger has one method for rows; TensorBoard's takes pictures and histograms too."""
+"""Where a run's numbers go: a JSON line and a CSV column always, and the loggers that the settings name."""
 
 from __future__ import annotations
 
+import csv
 import json
-import math
+import os
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from runners.team import ALONE, Team
+from fewshot_env import durable
+from fewshot_env.errors import FewShotError, suggest
+from runners import chart_file
+from runners.settings import Settings
+
+if TYPE_CHECKING:
+    from runners.board import TensorBoard
 
 Row = Mapping[str, float]
 
 
-class Logger(Protocol):
-    """Takes rows of named numbers at a number of tasks seen."""
+class Logger(ABC):
+    """Takes rows of named numbers at a number of tasks seen. Yours defines `write`; the rest is optional."""
 
+    def __init__(self, folder: Path, settings: Settings, tasks_seen: int) -> None:
+        """folder: the run's. settings: the resolved ones. tasks_seen: 0, or where a resumed run goes on."""
+        self.folder, self.settings = folder, settings
+
+    @abstractmethod
     def write(self, tasks_seen: int, row: Row) -> None:
         """Log one row."""
-        ...
+
+    def picture(self, tag: str, picture: NDArray[np.uint8], tasks_seen: int) -> None:
+        """Log a picture [H, W, 3]; the default does not."""
+        return
+
+    def flush(self) -> None:
+        """Write out what is pending: a checkpoint follows, from which a resumed run goes on."""
+        return
 
     def close(self) -> None:
-        """Write out what is pending."""
-        ...
+        """Write out what is pending, and end."""
+        return
 
 
-class JSONLLogger:
-    """One JSON object a row: {"tasks": n, "train/loss": ...}. Rows beyond `tasks_seen` of an older part go."""
+LOGGERS = {
+    "tensorboard": "runners.board:TensorBoard",
+    "wandb": "runners.wandb_logger:WandB",
+    "mlflow": "runners.mlflow_logger:MLflow",
+}
 
-    def __init__(self, file: Path, tasks_seen: int) -> None:
+
+def find(name: str) -> type[Logger]:
+    """The class of a logger: one of ours, of the entry points `fsl.loggers`, or "module:Class".
+
+    Raises FewShotError where there is none, or its package is missing or broken.
+    """
+    known = {point.name: point.value for point in entry_points(group="fsl.loggers")} | LOGGERS
+    where = known.get(name, name)
+    if ":" not in where:
+        raise FewShotError(f"unknown logger {name!r}{suggest(name, known)}; known: {', '.join(known)}, or module:Class")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    module, _, attribute = where.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        mend = f"pip install 'fewshot[{name}]'" if name in LOGGERS else "install it"
+        raise FewShotError(f"the logger {name!r} needs the package {error.name!r}: {mend}") from error
+    except Exception as error:  # whatever a package does wrong when it is imported
+        raise FewShotError(f"the logger {name!r} can not be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Logger)):
+        raise FewShotError(f"the logger {name!r} is not a class derived from runners.loggers.Logger")
+    return found
+
+
+class JSONLines:
+    """One JSON object a row: {"tasks": n, "train/loss": ...}.
+
+    Of an older part the first `rows` stay, none of them beyond `tasks_seen`; the rest is logged again.
+    """
+
+    def __init__(self, file: Path, tasks_seen: int, rows: int | None = None) -> None:
         kept = []
         if file.exists():
-            for line in file.read_text().splitlines():
+            for line in file.read_text(errors="replace").splitlines()[:rows]:
                 try:
                     if json.loads(line)["tasks"] <= tasks_seen:
                         kept.append(line + "\n")
-                except (ValueError, KeyError, TypeError):
-                    break  # a line cut off by a kill: it and what follows is logged again
-        file.write_text("".join(kept))
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    break  # a line cut off by a kill
+            durable.write(file, "".join(kept).encode())
+        self.rows = len(kept)
         self._stream = file.open("a")
 
-    def write(self, tasks_seen: int, row: Row) -> None:
+    def write(self, tasks_seen: int, row: Mapping[str, Any]) -> None:
         """Append one row."""
         self._stream.write(json.dumps({"tasks": tasks_seen, **row}) + "\n")
         self._stream.flush()
+        self.rows += 1
+
+    def flush(self) -> None:
+        """Force the rows to the disk."""
+        os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
 
 
-class TensorBoardLogger:
-    """TensorBoard's event files; the x-axis is the number of tasks seen."""
-
-    def __init__(self, folder: Path, tasks_seen: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer: Any = SummaryWriter(str(folder), purge_step=tasks_seen + 1 if tasks_seen else None)
-
-    def write(self, tasks_seen: int, row: Row) -> None:
-        """Log one row of scalars."""
-        for tag, value in row.items():
-            self._writer.add_scalar(tag, value, tasks_seen)
-
-    def picture(self, tag: str, picture: NDArray[np.uint8] | None, tasks_seen: int) -> None:
-        """Log a picture [H, W, 3], if there is one."""
-        if picture is not None:
-            self._writer.add_image(tag, picture, tasks_seen, dataformats="HWC")
-
-    def distribution(self, tag: str, values: Tensor, tasks_seen: int) -> None:
-        """Log a histogram."""
-        self._writer.add_histogram(tag, values.float().cpu().numpy(), tasks_seen)
-
-    def text(self, tag: str, text: str) -> None:
-        """Log a text (Markdown)."""
-        self._writer.add_text(tag, text, 0)
-
-    def hyperparameters(self, settings: Mapping[str, Any], results: Row, tasks_seen: int) -> None:
-        """Log the settings beside the final numbers, for the HPARAMS page."""
-        plain = {k: v if isinstance(v, bool | int | float | str) else json.dumps(v) for k, v in settings.items()}
-        self._writer.add_hparams(plain, dict(results), run_name=".", global_step=tasks_seen)
-
-    def close(self) -> None:
-        """Write out what is pending."""
-        self._writer.close()
-
-
 class Loggers:
-    """The loggers of one run: JSON lines and TensorBoard."""
+    """The loggers of one run: files always, and those that its settings name."""
 
-    def __init__(self, folder: Path, tasks_seen: int) -> None:
-        self.board = TensorBoardLogger(folder, tasks_seen)
-        self._all: list[Logger] = [JSONLLogger(folder / "metrics.jsonl", tasks_seen), self.board]
+    def __init__(self, folder: Path, settings: Settings, tasks_seen: int, rows: int | None = None) -> None:
+        self.folder = folder
+        self._rows = JSONLines(folder / "metrics.jsonl", tasks_seen, rows)
+        self.charts = JSONLines(folder / chart_file.FILE, tasks_seen)
+        self._named: list[Logger] = []
+        for name in settings["loggers"]:
+            try:
+                self._named.append(find(name)(folder, settings, tasks_seen))
+            except Exception as error:  # whatever a service or its package does wrong
+                self.close()
+                raise FewShotError(f"the logger {name!r} can not begin: {error}") from error
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are, those of an older part included."""
+        return self._rows.rows
+
+    @property
+    def boards(self) -> list[TensorBoard]:
+        """TensorBoard, which takes more than numbers and pictures, if it is among them."""
+        from runners.board import TensorBoard
+
+        return [logger for logger in self._named if isinstance(logger, TensorBoard)]
 
     def write(self, tasks_seen: int, row: Row) -> None:
         """Give a row to every logger."""
-        for logger in self._all:
+        self._rows.write(tasks_seen, row)
+        for logger in self._named:
             logger.write(tasks_seen, row)
 
+    def picture(self, tag: str, picture: NDArray[np.uint8] | None, tasks_seen: int) -> None:
+        """Give a picture to every logger, if there is one."""
+        if picture is not None:
+            for logger in self._named:
+                logger.picture(tag, picture, tasks_seen)
+
+    def flush(self) -> None:
+        """Have every logger write out what is pending."""
+        self._rows.flush()
+        for logger in self._named:
+            logger.flush()
+
     def close(self) -> None:
-        """Close every logger."""
-        for logger in self._all:
+        """Close every logger, and write the rows once more as metrics.csv, a line for each number of tasks."""
+        self._rows.close()
+        self.charts.close()
+        for logger in self._named:
             logger.close()
+        write_csv(self.folder)
 
 
-class Meter:
-    """Means of rows between two log entries; plain numbers, so that a checkpoint can hold it."""
+def read_rows(folder: Path) -> dict[int, dict[str, float]]:
+    """All that a run logged, tasks seen -> tag -> number; raises FewShotError where it logged nothing readable."""
+    rows: dict[int, dict[str, float]] = {}
+    try:
+        for line in (folder / "metrics.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            rows.setdefault(row.pop("tasks"), {}).update(row)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise FewShotError(f"{folder / 'metrics.jsonl'} can not be read: {error}") from error
+    return rows
 
-    def __init__(self, sums: dict[str, list[float]] | None = None) -> None:
-        self.sums: dict[str, list[float]] = sums or {}
 
-    def add(self, prefix: str, row: Row, weight: float = 1) -> None:
-        """Take in one row; numbers that are not finite are left out (the step was skipped and counted so)."""
-        for name, value in row.items():
-            if not math.isfinite(value):
-                continue
-            total = self.sums.setdefault(f"{prefix}/{name}", [0.0, 0.0])
-            total[0] += value * weight
-            total[1] += weight
-
-    def take(self, team: Team = ALONE) -> dict[str, float]:
-        """The means since the last `take`, over what all processes of the team took in."""
-        whole: dict[str, list[float]] = {}
-        for sums in team.gather(self.sums):
-            for tag, (total, count) in sums.items():
-                one = whole.setdefault(tag, [0.0, 0.0])
-                one[0] += total
-                one[1] += count
-        self.sums = {}
-        return {tag: total / count for tag, (total, count) in whole.items()}
+def write_csv(folder: Path) -> None:
+    """metrics.csv from metrics.jsonl: a column for each tag, a line for each number of tasks seen."""
+    rows = read_rows(folder)
+    tags = dict.fromkeys(tag for row in rows.values() for tag in row)
+    with (folder / "metrics.csv").open("w", newline="") as stream:
+        table = csv.DictWriter(stream, ["tasks", *tags])
+        table.writeheader()
+        table.writerows({"tasks": tasks, **row} for tasks, row in rows.items())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+import platform
+import re
 import resource
 import warnings
 from pathlib import Path
@@ -50,3 +53,14 @@ def peak_memory(cuda: bool) -> float:
     if status.exists():  # getrusage would begin with the parent's peak
         return next(int(s.split()[1]) for s in status.read_text().splitlines() if s.startswith("VmHWM")) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def device_name(device: torch.device) -> str:
+    """What computes, for the records: the GPU's name, or the processor's with the number of cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        models = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        if models:
+            return f"{models[0].strip()}, {os.cpu_count()} cores"
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

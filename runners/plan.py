@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from typing import Literal
 
 import gymnasium
 import torch
@@ -18,7 +19,8 @@ from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair
 from fewshot_env.registry import EnvEntry
-from fewshot_env.sampler import TaskConfig, sampler_class
+from fewshot_env.sampler import TaskConfig, build_sampler, sampler_class
+from fewshot_env.shapes import ends, varies
 from fewshot_env.vector import FewShotVectorEnv
 from runners.machine import usable_device
 from runners.settings import Settings, section, validate
@@ -41,6 +43,14 @@ class RunConfig(BaseModel):
     eval_batch: int = Field(10, ge=1, description="tasks evaluated at once; changes speed alone")
     log_every: int = Field(500, ge=1, description="tasks between rows of the training log")
     device: str = Field("auto", description="auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
+    on_nan: Literal["skip", "stop"] = Field(
+        "skip",
+        description="what a training step with a loss or gradient that is not finite does: skip (it changes nothing "
+        "and is counted) or stop; the first such tasks are saved for fsl replay",
+    )
+    loggers: tuple[str, ...] = Field(
+        ("tensorboard",), description="besides metrics.jsonl and .csv: tensorboard, wandb, mlflow, or module:Class"
+    )
     threads: int = Field(1, ge=1, description="CPU threads; more than one only on an idle machine")
 
 
@@ -72,6 +82,8 @@ class Plan:
     agent_class: type[Agent]
     agent_config: AgentConfig
     spec: TaskSpec
+    varies: bool
+    """Whether tasks have different shapes."""
 
     @property
     def settings(self) -> Settings:
@@ -120,6 +132,8 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     Raises FewShotError for unknown keys, wrong values, unknown names, missing data, tasks that the data do
     not hold, and pairs of different spaces.
     """
+    if preset not in ("paper", "quick"):
+        raise FewShotError(f"the preset is {preset!r}, but must be paper or quick")
     for key in ("env", "agent"):
         if not isinstance(settings.get(key), str):
             raise FewShotError(f"--{key} is missing; `fsl list` shows the {key}s")
@@ -132,7 +146,8 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     sampler = sampler_class(pair.source.sampler)
     env_config = validate(sampler.Config, section(settings, "env"), "env.", RESERVED)
     own = env_config.model_dump(exclude=set(RESERVED))
-    spec = sampler(**own, split="train").spec
+    family = build_sampler(pair.source.sampler, own | {"split": "train"})
+    spec = family.spec
     sampler(**own, split="val")
     target = sampler_class(pair.target.sampler)
     chosen = own if target.Config is sampler.Config else section(settings, "env")
@@ -141,7 +156,7 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     pair.check(spec, target(**target_config.model_dump(exclude=set(RESERVED)), split="test").spec)
 
     agent_class = agent_spec.load()
-    n_shot = int(getattr(env_config, "n_shot", 1))
+    n_shot, _ = ends(getattr(env_config, "n_shot", 1))
     defaults = agent_class.Config.paper(spec, n_shot) | dict(agent_spec.settings)
     chosen = section(settings, "agent")
     validate(agent_class.Config, chosen, "agent.")
@@ -149,7 +164,7 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     protocol = paper_protocol(spec, n_shot) | (quick_protocol(spec) if preset == "quick" else {})
     fixed: Settings = {"env": str(pair)} | ({} if agent_class.learns else {"train_tasks": 0})
     run = validate(RunConfig, protocol | {k: v for k, v in settings.items() if "." not in k} | fixed)
-    return Plan(run, pair, env_config, target_config, agent_class, agent_config, spec)
+    return Plan(run, pair, env_config, target_config, agent_class, agent_config, spec, varies(family))
 
 
 def load_plugins() -> None:

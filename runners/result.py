@@ -27,8 +27,10 @@ def build(plan: Plan, env: FewShotVectorEnv, seeds: list[int], scores: list[floa
 
 
 def numbers(result: dict[str, Any], prefix: str) -> dict[str, float]:
-    """The result's numbers as a row for the loggers: "test/accuracy", "test/ci95", ..."""
+    """The result's numbers as a row for the loggers: "test/accuracy", "test/ci95", "test/low", "test/high", ..."""
     named = {result["metric"]: result["mean"], **{n: result[n] for n in ("ci95", "median", "diverged")}}
+    if result["ci95"] is not None:
+        named |= {"low": result["mean"] - result["ci95"], "high": result["mean"] + result["ci95"]}
     return {f"{prefix}/{name}": value for name, value in named.items() if value is not None and math.isfinite(value)}
 
 

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from agents.base import Agent
 from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair
 from runners import checkpoint
 from runners.evaluate import evaluate, frozen_seeds
 from runners.machine import tune
-from runners.plan import load_plugins, make_plan
+from runners.plan import Plan, load_plugins, make_plan
 from runners.progress import progress
 from runners.result import build, short_hash
 from runners.run_dir import read_settings, write_json
@@ -37,14 +38,8 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     own = EnvPair.parse(str(settings["env"]), (settings | changes).get("env.data_dir"))
     settings |= changes | {"env": f"{own.source.name}->{env or own.target.name}"}
     plan = make_plan(settings)
-    content = checkpoint.load(folder / "best.pt", plan.device)
     tune(plan.run.threads)
-    agent = plan.make_agent()
-    try:
-        agent.load_state(content["agent"])
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        changed = ", ".join(changes) or "env"
-        raise FewShotError(f"the weights of {folder} do not fit what was changed ({changed})") from error
+    agent = best_agent(plan, folder, ", ".join(changes) or "env")
     test_env = plan.make_env("test", plan.run.eval_batch)
     seeds = frozen_seeds("test", plan.run.test_tasks)
     with progress("testing", len(seeds), "tasks") as report:
@@ -52,5 +47,24 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     result = build(plan, test_env, seeds, scores) | {"run": folder.name}
     told_apart = short_hash([result["episode_hash"], result["settings"]])
     file = folder / f"eval-{plan.pair.target.name}-{told_apart}.json"
-    write_json(file, result)
+    try:
+        write_json(file, result)
+    except OSError as error:
+        raise FewShotError(
+            f"{file} can not be written ({error.strerror or error}); mend that, and test again"
+        ) from error
     return result, file
+
+
+def best_agent(plan: Plan, folder: Path, changed: str = "the code") -> Agent:
+    """The plan's agent with the best weights of the run in `folder`, in eval mode.
+
+    changed: what may be why they do not fit, for the FewShotError that says so.
+    """
+    content = checkpoint.load(folder / "best.pt", plan.device)
+    agent = plan.make_agent()
+    try:
+        agent.load_state(content["agent"])
+    except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise FewShotError(f"the weights of {folder} do not fit what was changed ({changed})") from error
+    return agent.eval()

@@ -24,12 +24,16 @@ def run(
     ] = None,
     agent: AgentName = None,
     n_way: Annotated[
-        int | None, typer.Option(help="Classes per task; default 5 (paper, Sect. 5.3).", rich_help_panel=TASK)
+        str | None,
+        typer.Option(
+            metavar="N", help="Classes per task; 3-10 draws; default 5 (paper, Sect. 5.3).", rich_help_panel=TASK
+        ),
     ] = None,
     n_shot: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="Support items per class; default sine 5 (Sect. 5.2), images 1 (Sect. 5.3 has 1 and 5).",
+            metavar="N",
+            help="Support items per class; 1-5 draws; default sine 5 (Sect. 5.2), images 1 (Sect. 5.3 has 1 and 5).",
             rich_help_panel=TASK,
         ),
     ] = None,
@@ -97,6 +101,15 @@ def run(
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of the same keys.", rich_help_panel=SETTINGS)] = None,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where numbers go besides files: tensorboard, wandb, mlflow, or module:Class; repeat for several; "
+            "default tensorboard.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     log_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.", rich_help_panel=FOLDERS)] = Path(
         "runs"
     ),
@@ -123,7 +136,8 @@ def run(
     options: dict[str, Any] = {
         "env": env, "agent": agent, "env.n_way": n_way, "env.n_shot": n_shot, "env.n_query": n_query,
         "train_tasks": tasks, "agent.meta_batch": meta_batch, "seed": seed, "device": device,
-        "agent.precision": precision, "env.data_dir": None if data_dir is None else str(data_dir.absolute()),
+        "agent.precision": precision, "loggers": logger or None,
+        "env.data_dir": None if data_dir is None else str(data_dir.absolute()),
     }  # fmt: skip
     options = {key: value for key, value in options.items() if value is not None}
     if preset not in ("paper", "quick"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fewshot_env import durable
 from fewshot_env.errors import FewShotError
 from runners.plan import Plan, versions
 from runners.settings import Settings
@@ -26,6 +28,14 @@ def create_group(log_dir: Path, plans: Sequence[Plan]) -> list[Path]:
     return _create(log_dir, f"{_stem(plans[0])}-seeds{seeds[0]}-{seeds[-1]}", plans)
 
 
+def create_named(folder: Path, plans: Sequence[Plan]) -> list[Path]:
+    """Make `folder` with a folder `seedN` for each plan; raises FewShotError where that can not be."""
+    try:
+        return _write_configs([folder / f"seed{plan.run.seed}" for plan in plans], plans)
+    except OSError as error:
+        raise FewShotError(f"the folder {folder} can not be written ({error}); choose another") from error
+
+
 def _stem(plan: Plan) -> str:
     agent = re.sub(r"[^\w.+-]+", "_", plan.run.agent)
     return f"{plan.pair.slug}-{agent}"
@@ -35,17 +45,27 @@ def _create(log_dir: Path, stem: str, plans: Sequence[Plan]) -> list[Path]:
     """The folder of a single plan, or the folders `seedN` of several within a new one."""
     stem = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
     names = [stem] + [f"{stem}-{i}" for i in range(2, 1000)]
+    parts = [""] if len(plans) == 1 else [f"seed{plan.run.seed}" for plan in plans]
+    aside = log_dir / f".{stem}.{os.getpid()}.partial"
     try:
         log_dir.mkdir(parents=True, exist_ok=True)
-        whole = next(log_dir / name for name in names if _made(log_dir / name))
-        folders = [whole] if len(plans) == 1 else [whole / f"seed{plan.run.seed}" for plan in plans]
-        for plan, folder in zip(plans, folders, strict=True):
-            folder.mkdir(exist_ok=True)
-            write_json(folder / "config.json", {"settings": plan.settings, "versions": versions()})
+        for plan, part in zip(plans, parts, strict=True):
+            (aside / part).mkdir(parents=True)
+            write_json(aside / part / "config.json", {"settings": plan.settings, "versions": versions()})
+        whole = next(log_dir / name for name in names if _moved(aside, log_dir / name))
     except OSError as error:
         raise FewShotError(
             f"the log directory {log_dir} can not be written ({error}); choose another --log-dir"
         ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return [whole / part for part in parts]
+
+
+def _write_configs(folders: list[Path], plans: Sequence[Plan]) -> list[Path]:
+    for plan, folder in zip(plans, folders, strict=True):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", {"settings": plan.settings, "versions": versions()})
     return folders
 
 
@@ -64,10 +84,13 @@ def group_of(folders: Sequence[Path]) -> Path:
     return folders[0] if len(folders) == 1 else folders[0].parent
 
 
-def _made(folder: Path) -> bool:
+def _moved(aside: Path, folder: Path) -> bool:
+    """Give a filled folder its name, unless that is taken."""
     try:
-        folder.mkdir()
-    except FileExistsError:
+        aside.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
         return False
     return True
 
@@ -76,7 +99,7 @@ def read_settings(folder: Path) -> Settings:
     """The resolved settings of a run; raises FewShotError where the folder is not a run's."""
     try:
         settings = json.loads((folder / "config.json").read_text())["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FewShotError(f"{folder} is not the folder of a run (no readable config.json)") from error
     if not isinstance(settings, dict):
         raise FewShotError(f"{folder / 'config.json'} holds no settings; it was not written by fsl")
@@ -93,10 +116,10 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write JSON aside and rename, so that `file` is whole or absent."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        aside.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(aside, file)
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write JSON so that `file` is whole or absent."""
+    write_text(file, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(file: Path, content: str) -> None:
+    """Write text so that `file` is whole or absent."""
+    durable.write(file, content.encode())

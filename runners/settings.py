@@ -23,7 +23,7 @@ def read_file(file: Path) -> Settings:
     """Read a YAML (or JSON) file of settings; raises FewShotError where it is not a flat mapping."""
     try:
         content = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except Exception as error:  # PyYAML lets through whatever its constructors raise
         raise FewShotError(f"--config {file} can not be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise FewShotError(f"--config {file} must map keys to values, for example 'agent.inner_lr: 0.1'")
@@ -39,7 +39,7 @@ def read_pairs(pairs: Iterable[str]) -> Settings:
             raise FewShotError(f"--set {pair!r} must be KEY=VALUE, for example agent.inner_lr=0.1")
         try:
             found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except Exception as error:
             raise FewShotError(f"--set {pair!r}: the value is not valid YAML; quote it") from error
     return found
 
@@ -67,4 +67,5 @@ def validate(model: type[Model], values: Mapping[str, Any], prefix: str = "", hi
     except ValidationError as error:
         first = error.errors()[0]
         key = prefix + ".".join(str(part) for part in first["loc"])
-        raise FewShotError(f"setting {key} is {first['input']!r}, but: {first['msg']}") from error
+        wrong = first["msg"].removeprefix("Value error, ")
+        raise FewShotError(f"setting {key} is {first['input']!r}, but: {wrong}") from error

@@ -13,21 +13,20 @@ import torch
 
 from agents.base import Agent
 from agents.stack import Stack
-from fewshot_env.episode import Episode
 from fewshot_env.errors import FewShotError
-from fewshot_env.rng import task_seeds
-from fewshot_env.vector import FewShotVectorEnv
-from runners import checkpoint
+from runners import checkpoint, faults
 from runners.evaluate import evaluate, frozen_seeds, summarise
 from runners.loggers import Loggers
-from runners.machine import tune
-from runners.pictures import picture_of
+from runners.look import show_test, show_validation
+from runners.machine import device_name, tune
 from runners.plan import Plan
 from runners.progress import Report, progress
 from runners.result import build, numbers
 from runners.run_dir import write_json
 from runners.say import log
+from runners.step import dealt_seeds, outer_step
 from runners.stop import Interrupted, stop_signals
+from runners.stopwatch import Stopwatch
 from runners.team import ALONE, MemberLost, Team
 from runners.track import Track
 
@@ -50,19 +49,20 @@ class Run:
         found = [track.content for track in self.tracks if track.content is not None]
         if found:
             self._take_up(self.stack.load_states, found, folders[0] / "last.pt")
-            torch.set_rng_state(found[0]["rng"].cpu())
         self.at = self.tracks[0].at  # how far all are
-        self.envs: dict[int, FewShotVectorEnv] = {}
+        self.train_env = self.plan.make_env("train", 1)
         self.val_env = self.plan.make_env("val", self.plan.run.eval_batch * len(plans))
         self.val_seeds = frozen_seeds("val", self.plan.run.val_tasks)
         self._saved = time.monotonic()
+        self.watch = Stopwatch(self.at.seconds)
 
     def __call__(self) -> list[dict[str, Any]]:
         """Train to the end, test the best weights, write result.json of every run and return them."""
         for track in self.tracks:
             track.open_logs()
-        for track, loggers in self._written():
-            loggers.board.text("config", _table(track.plan.settings))
+        for r, (_, loggers) in enumerate(self._written()):
+            for board in loggers.boards:
+                board.layout(self.plan.spec, list(self.stack.members[r].distributions()))
         with stop_signals(self.team) as stop:
             try:
                 try:
@@ -80,6 +80,7 @@ class Run:
     def _train(self, stop: Callable[[], None]) -> None:
         run, at, note = self.plan.run, self.at, ""
         self.stack.train()
+        self.watch.switch("train")
         batch = self.stack.agent.config.tasks_per_step
         with progress("training", run.train_tasks, "tasks", at.tasks_seen, self.team.leads) as report:
             clock, counted = time.monotonic(), at.tasks_seen
@@ -104,30 +105,35 @@ class Run:
                     self._save_last()
 
     def _outer_step(self, before: int, batch: int) -> None:
-        """One outer step of every run: this process's share of the tasks, as many at once as is best."""
-        parts = parts_of(self.stack.agent, batch, self.team)
-        for part in parts:
-            seeds = [
-                s for t in self.tracks for s in task_seeds(t.plan.run.seed, "train", before + part.start, len(part))
-            ]
-            env = self._train_env(len(seeds))
-            inner, rows = outer_step(self.stack, env, seeds, last=part == parts[-1])
-            for track, row in zip(self.tracks, inner, strict=True):
-                track.at.meter.add("inner", row, len(part))
-        for track, row in zip(self.tracks, rows, strict=True):
-            track.at.meter.add("train", row)
+        """One outer step of every run, on this process's share of the tasks."""
+        seeds = [dealt_seeds(track.plan.run.seed, before, batch, self.team) for track in self.tracks]
+        inner, rows = outer_step(self.stack, self.train_env, seeds)
+        for r, track in enumerate(self.tracks):
+            for tasks, of_runs in inner:
+                track.at.meter.add("inner", of_runs[r], tasks)
+            track.at.meter.add("train", rows[r])
+            if not faults.is_sound(rows[r]):
+                self._skipped(track, self.stack.members[r], seeds[r])
 
-    def _train_env(self, tasks: int) -> FewShotVectorEnv:
-        if tasks not in self.envs:
-            self.envs[tasks] = self.plan.make_env("train", tasks)
-        return self.envs[tasks]
+    def _skipped(self, track: Track, agent: Agent, seeds: list[int]) -> None:
+        """A step was not finite: name its tasks, save them, and go on or stop, as `on_nan` says."""
+        run, at = track.plan.run, track.at
+        at.skipped += 1
+        if at.skipped > faults.MOST_SAVED and run.on_nan == "skip":
+            return
+        sampler = self.train_env.sampler
+        found = [one for part in self.team.gather(faults.examine(agent, sampler, seeds)) for one in part]
+        words = faults.skipped_step(track, agent, sampler, found) if self.team.leads else ""
+        if run.on_nan == "stop":
+            raise FewShotError(words)
+        if self.team.leads:
+            log.warning(f"fsl: {words}; the step was skipped")
 
     def _log(self, more: dict[str, float]) -> dict[str, float]:
         """Write the means since the last time, and `more`, for every run; returns the first run's."""
         rows = [track.at.meter.take(self.team) | more for track in self.tracks]
-        for (track, loggers), row in zip(self._written(), rows, strict=False):
-            log.debug(_in_line(track, row))
-            loggers.write(track.at.tasks_seen, row)
+        for track, row in zip(self.tracks, rows, strict=True):
+            track.log(row)
         return rows[0]
 
     def _validation_due(self) -> bool:
@@ -141,7 +147,9 @@ class Run:
             self._stop_here(stop)
             report(self.at.tasks_seen, f"validating {done}/{len(self.val_seeds)}")
 
+        before = self.watch.switch("validation")
         found = evaluate(self.stack.agent, self.val_env, self.val_seeds, between, self.team)
+        self.watch.switch(before)
         for r, (track, scores) in enumerate(zip(self.tracks, found, strict=True)):
             at, member = track.at, self.stack.members[r]
             at.validated = at.tasks_seen
@@ -150,13 +158,9 @@ class Run:
             if better:
                 at.best_score, at.best_tasks = score, at.tasks_seen
             if track.loggers is not None:
-                row = numbers(summarise(self.plan.spec, scores), "val")
-                log.debug(_in_line(track, row))
-                track.loggers.write(at.tasks_seen, row)
-                picture = picture_of(member, self.val_env, self.val_seeds[0])
-                track.loggers.board.picture("val/episode", picture, at.tasks_seen)
-                for name, values in member.distributions().items():
-                    track.loggers.board.distribution(name, values, at.tasks_seen)
+                track.log(numbers(summarise(self.plan.spec, scores), "val"))
+                faults.save_diverged(track, member, self.val_env.sampler, "val", self.val_seeds, scores)
+                show_validation(track.loggers, member, self.val_env, self.val_seeds, at.tasks_seen)
                 if better:
                     track.save("best.pt", self.stack.state(r))
         self._save_last()
@@ -171,6 +175,7 @@ class Run:
 
     def _test(self, stop: Callable[[], None]) -> list[dict[str, Any]]:
         run, folders = self.plan.run, [track.folder for track in self.tracks]
+        self.watch.switch("test")
         for r, (track, _) in enumerate(self._written()):
             if not (track.folder / "best.pt").exists():
                 track.save("best.pt", self.stack.state(r))
@@ -185,17 +190,25 @@ class Run:
                 report(done, "")
 
             found = evaluate(self.stack.agent, env, seeds, between, self.team)
+        self.watch.switch(None)
+        timed = {
+            "seconds": self.watch.read(),
+            "side_by_side": len(self.tracks),
+            "device": device_name(self.plan.device),
+        }
         results = []
         for r, (track, scores) in enumerate(zip(self.tracks, found, strict=True)):
-            trained = {"trained_tasks": track.at.tasks_seen, "best_at_tasks": track.at.best_tasks}
-            result = build(track.plan, env, seeds, scores) | trained
+            at, member = track.at, self.stack.members[r]
+            trained = {"trained_tasks": at.tasks_seen, "best_at_tasks": at.best_tasks, "skipped_steps": at.skipped}
+            result = build(track.plan, env, seeds, scores) | trained | timed
             results.append(result)
             if track.loggers is not None:
-                row, board = numbers(result, "test"), track.loggers.board
-                track.loggers.write(track.at.tasks_seen, row)
-                picture = picture_of(self.stack.members[r], env, seeds[0])
-                board.picture("test/episode", picture, track.at.tasks_seen)
-                board.hyperparameters(track.plan.settings, row, track.at.tasks_seen)
+                row = numbers(result, "test")
+                track.log(row)
+                faults.save_diverged(track, member, env.sampler, "test", seeds, scores)
+                show_test(track.loggers, member, env, seeds, track.at.tasks_seen)
+                for board in track.loggers.boards:
+                    board.results(row, track.at.tasks_seen)
                 write_json(track.folder / "result.json", result)
         return results
 
@@ -204,7 +217,9 @@ class Run:
         return [(track, track.loggers) for track in self.tracks if track.loggers is not None]
 
     def _save_last(self) -> None:
+        seconds = self.watch.read()
         for r, (track, _) in enumerate(self._written()):
+            track.at.seconds = seconds
             track.save("last.pt", self.stack.state(r))
         self._saved = time.monotonic()
 
@@ -212,15 +227,9 @@ class Run:
         """Load the runs' agents from checkpoints; raises FewShotError where they are another agent's."""
         try:
             load([content["agent"] for content in contents])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            torch.set_rng_state(contents[0]["rng"].cpu())
+        except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise FewShotError(f"the checkpoint {file} belongs to another agent or environment; start anew") from error
-
-
-def parts_of(agent: Agent, batch: int, team: Team) -> list[range]:
-    """The share of a meta-batch of so many tasks that is this process's, in the parts best computed at once."""
-    share = team.share(batch)
-    size = agent.at_once or len(share)
-    return [share[i : i + size] for i in range(0, len(share), size)]
 
 
 def check_shares(plan: Plan, processes: int) -> None:
@@ -229,33 +238,3 @@ def check_shares(plan: Plan, processes: int) -> None:
     if processes > tasks:
         what = "a minibatch can not be split" if plan.agent_config.minibatch else f"a meta-batch has {tasks} tasks"
         raise FewShotError(f"{processes} processes are too many: {what}; use fewer, or raise --meta-batch")
-
-
-def outer_step(
-    stack: Stack, env: FewShotVectorEnv, seeds: list[int], last: bool = True
-) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Deal tasks, adapt, predict, have them marked, learn: the Gymnasium loop.
-
-    last: whether these are the meta-batch's last tasks, so that the step is taken. Returns what `inspect` and
-    `meta_update` say of every run (the latter empty before the last).
-    """
-    obs, _ = env.reset(options={"task_seed": seeds})
-    episode = Episode.from_obs(obs)
-    adapted = stack.agent.adapt(episode.support)
-    predictions = stack.agent.predict(adapted, episode.query.x)
-    *_, info = env.step(predictions)
-    if last:
-        return stack.inspect(adapted), stack.meta_update(predictions, info["query_y"])
-    stack.agent.accumulate(predictions, info["query_y"])
-    return stack.inspect(adapted), []
-
-
-def _in_line(track: Track, row: dict[str, float]) -> str:
-    """A row of the log, as --verbose shows it."""
-    values = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
-    return f"seed {track.plan.run.seed}, {track.at.tasks_seen} tasks: {values}"
-
-
-def _table(settings: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {key} | `{value}` |" for key, value in settings.items())
-    return f"| setting | value |\n|---|---|\n{rows}"

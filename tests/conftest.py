@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,15 @@ def pytest_collection_modifyitems(items):
     """Skip by name what this machine can not run."""
     no_data = pytest.mark.skip(reason="FSL_DATA is not set: the folder with mini-imagenet/ and CUB_200_2011/")
     no_gpu = pytest.mark.skip(reason="no CUDA device")
+    no_slurm = pytest.mark.skip(reason="no Slurm is running (tests/cluster/start_slurm.sh starts one)")
+    slurm = bool(shutil.which("sinfo")) and subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0
     for item in items:
         if "real_data" in item.fixturenames and not os.environ.get("FSL_DATA"):
             item.add_marker(no_data)
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(no_gpu)
+        if "slurm" in item.keywords and not slurm:
+            item.add_marker(no_slurm)
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """The example package of docs/new-environment.md installs, registers itself and runs."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.example_package import install
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "new_environment"
@@ -16,23 +14,7 @@ PAGE = (ROOT / "docs" / "new-environment.md").read_text()
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """A copy of the package, installed without a network; returns its folder and runs commands beside it."""
-    folder = tmp_path_factory.mktemp("new-environment")
-    copy, target = folder / "package", folder / "installed"
-    shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__", ".*"))
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(target), str(ROOT)]), "FSL_HOME": str(folder)}
-
-    def command(*words, cwd=folder):
-        done = subprocess.run(
-            [sys.executable, "-m", *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    quiet = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation"]
-    command("pip", "install", *quiet, "--target", target, copy)
-    shutil.rmtree(copy / "fewshot_steps")  # only the installed one is left
-    return copy, command
+    return install("new_environment", "fewshot_steps", tmp_path_factory.mktemp("new-environment"))
 
 
 def test_it_is_listed_explained_and_run(package):

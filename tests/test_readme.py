@@ -1,5 +1,6 @@
-"""What the README and the tutorials show is run, exactly as it stands."""
+"""What the README and the pages of docs/ show is run, or at least resolved, exactly as it stands."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -8,29 +9,46 @@ from pathlib import Path
 
 import pytest
 
+from runners import carry_out
+from runners.plan import make_plan
+from tests.runners.helpers import main
+
 ROOT = Path(__file__).parent.parent
-PAGES = [(ROOT / page).read_text() for page in ("README.md", "docs/own-images.md", "docs/new-environment.md")]
-BLOCKS = re.findall(r"```python\n(.*?)```", "".join(PAGES[:2]), re.DOTALL)
-TEXT = "".join(PAGES)
-COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    fsl ")]
+PAGES = {str(p.relative_to(ROOT)): p.read_text() for p in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))}
+VERBATIM = ("docs/new-environment.md", "docs/new-agent.md")  # parts of the examples: see their own tests
+BLOCKS = [
+    pytest.param(block, id=f"{page}-{i}")
+    for page in PAGES
+    if page not in VERBATIM
+    for i, block in enumerate(re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL))
+]
+(RIDGE,) = [b.values[0] for b in BLOCKS if "class Ridge" in b.values[0]]
+TEXT = "\n".join(PAGES.values())
+COMMANDS = sorted({line.strip() for line in TEXT.splitlines() if line.startswith("    fsl ")})
+STAND_INS = {"mini": "glyphs", "cub": "textures", "my-birds": "textures", "steps": "sine", "protonet": "maml"}
+STAND_INS |= {"WORLD": "glyphs", "NAME": "maml", "SEED": "0"}  # placeholders of the results' pages
 
 
-@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))])
+def python(cwd, *words):
+    """Run Python in a folder of its own."""
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text()):
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", PAGES[page]):
         assert ((ROOT / page).parent / link).exists(), link
 
 
 def test_the_agent_of_ones_own(tmp_path):
-    (source,) = [b for b in BLOCKS if "class Ridge" in b]
-    assert len([line for line in source.splitlines() if line.strip()]) <= 20
-    (tmp_path / "ridge.py").write_text(source)
+    assert len([line for line in RIDGE.splitlines() if line.strip()]) <= 20
+    (tmp_path / "ridge.py").write_text(RIDGE)
     (command,) = [c for c in COMMANDS if "ridge:Ridge" in c]
     tiny = "--tasks 50 --set val_tasks=4 --set test_tasks=4"
-    words = [sys.executable, "-m", "runners", *shlex.split(command)[1:], *tiny.split()]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "test on sine: mse" in done.stdout
+    assert "test on sine: mse" in python(tmp_path, "-m", "runners", *shlex.split(command)[1:], *tiny.split())
 
 
 def test_the_agent_of_ones_own_keeps_the_contract(small_store):
@@ -38,23 +56,38 @@ def test_the_agent_of_ones_own_keeps_the_contract(small_store):
     from tests.agents.test_contract import tasks_for
 
     names: dict = {}
-    exec(next(b for b in BLOCKS if "class Ridge" in b), names)
+    exec(RIDGE, names)
     for kind in ("sine", "images"):
         spec, train, test = tasks_for(kind, 0, small_store)
         check_agent(lambda spec=spec: names["Ridge"](spec, names["Ridge"].Config()), train, test)
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if "class Ridge" not in b])
-def test_python_blocks_run(block):
-    subprocess.run([sys.executable, "-W", "error", "-c", block], check=True, cwd=ROOT)
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.values[0] != RIDGE])
+def test_python_blocks_run(block, tmp_path):
+    python(tmp_path, "-W", "error", "-c", block)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_have_options_that_exist(command):
+def test_commands_have_options_that_exist(command, capsys):
     words = shlex.split(command, comments=True)[1:]
     options = [w for w in words if w.startswith("--")]
     verbs = [w for w in words if not w.startswith("-")][: 2 if words[0] == "data" else 1]
-    done = subprocess.run(
-        [sys.executable, "-m", "runners", *verbs, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert all(option in done.stdout for option in options)
+    assert main(*verbs, "--help") == 0
+    shown = capsys.readouterr().out
+    assert all(option in shown for option in options)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("fsl run --env") and "ridge" not in c])
+def test_runs_resolve(command, monkeypatch):
+    """To a plan; what needs data or a package is stood in for."""
+    plans = []
+
+    def begin(settings, preset, *_):
+        names = [STAND_INS.get(name, name) for name in settings["env"].split("->")]
+        agent = STAND_INS.get(settings["agent"], settings["agent"])
+        plans.append(make_plan(settings | {"env": "->".join(names), "agent": agent}, preset))
+
+    monkeypatch.setattr(carry_out, "begin", begin)
+    words = [STAND_INS.get(word, word) for word in shlex.split(command, comments=True)[1:]]
+    assert main(*words) == 0
+    assert plans

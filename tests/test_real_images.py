@@ -22,7 +22,7 @@ from fewshot_env.store import ImageStore, checksum
 from fewshot_env.vector import FewShotVectorEnv
 from runners.evaluate import evaluate, frozen_seeds, summarise
 from runners.machine import tune
-from runners.train import outer_step
+from runners.step import outer_step
 from tests.fewshot_env.test_layouts import as_folders, packed, same
 from tests.runners.helpers import TINY, main, only_run, result_of, sets
 
@@ -127,7 +127,7 @@ def learn(family, name, tasks, n_shot, real_data, **settings):
     batch = agent.config.tasks_per_step
     train = FewShotVectorEnv(family(minibatch=minibatch, **places), num_envs=batch)
     for done in range(0, tasks, batch):
-        outer_step(stack, train, task_seeds(0, "train", done, batch))
+        outer_step(stack, train, [task_seeds(0, "train", done, batch)])
     (scores,) = evaluate(agent, test, frozen_seeds("test", 100))
     result = summarise(test.task_spec, scores)
     return result["mean"], result["ci95"]

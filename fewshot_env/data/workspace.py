@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fewshot_env import durable
 from fewshot_env.errors import FewShotError
 
 
@@ -46,6 +47,7 @@ def put_in_place(finished: Path, target: Path) -> None:
     if target.exists():
         target.rename(old)
     finished.rename(target)
+    durable.sync(target.parent)
 
 
 def _clear(folder: Path, name: str) -> None:

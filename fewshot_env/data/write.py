@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fewshot_env import durable
 from fewshot_env.data.source import SIZE, SourceImage
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
@@ -62,7 +63,8 @@ def write_store(
     classes = [ImageClass(*key, start, count) for (key, count), start in zip(counts.items(), ends, strict=False)]
     index = FORMAT | {"name": name, "sha256": digest.hexdigest()} | facts | {"skipped": skipped}
     index |= {"classes": [vars(c) for c in classes], "files": kept}
-    (folder / "index.json").write_text(json.dumps(index))
+    durable.sync(folder / "images.npy")
+    durable.write(folder / "index.json", json.dumps(index).encode())
 
 
 def _header(out: Any, n: int) -> None:

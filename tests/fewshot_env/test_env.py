@@ -41,7 +41,7 @@ def test_one_task_is_one_step(make):
     env = gymnasium.make(id_, **settings)
     obs, info = env.reset(seed=3)
     assert obs in env.observation_space
-    assert set(info) == {"task_seed"}
+    assert set(info) == {"task_seed", "n_outputs"}
     answers = env.action_space.sample()
     last, reward, terminated, truncated, info = env.step(answers)
     assert (terminated, truncated) == (True, False)

@@ -66,16 +66,3 @@ def test_an_environment_of_ones_own(tmp_path, monkeypatch):
         gymnasium.registry.pop("FewShot/Wide-v0", None)
     with pytest.raises(FewShotError, match="can not be imported"):
         EnvPair.parse("no_such_module:FewShot/Wide-v0")
-
-
-def test_a_broken_plugin_warns_and_is_skipped(monkeypatch):
-    class Broken:
-        name = "broken"
-
-        def load(self):
-            raise RuntimeError("boom")
-
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Broken()])
-    with pytest.warns(UserWarning, match="'broken' was skipped: boom"):
-        registry.load_plugins()
-    assert "broken" not in registry.ENVS

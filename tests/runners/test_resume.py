@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from runners import checkpoint
-from runners.train import outer_step
+from runners.step import outer_step
 from tests.runners.helpers import IMAGES, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
 
 CASES = {
@@ -30,7 +30,7 @@ CASES = {
 
 def everything(run):
     """Weights, optimizer, scores and logged rows of a finished run (without times)."""
-    state = torch.load(run / "last.pt", weights_only=True)
+    state = torch.load(run / "last.pt", weights_only=True) | {"seconds": None}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rows = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
     return state, result_of(run)["scores"], rows

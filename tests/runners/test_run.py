@@ -61,9 +61,10 @@ def test_sine_run_fills_its_folder(tmp_path, board, capsys):
 
 def test_hyperparameters_are_logged_for_comparison(tmp_path):
     main("run", "--env", "sine", "--agent", "maml", "--log-dir", tmp_path, *sets(*TINY))
-    events = EventAccumulator(str(only_run(tmp_path)))
+    events = EventAccumulator(str(only_run(tmp_path) / "test"))
     events.Reload()
-    assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
+    assert set(events.PluginTagToContent("hparams")) == {f"_hparams_/session_{part}_info" for part in ("start", "end")}
+    assert "test/mse" in events.Tags()["scalars"]
 
 
 def test_cross_domain_run(tmp_path, data_dir, capsys):

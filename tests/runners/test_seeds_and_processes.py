@@ -45,6 +45,17 @@ def test_seeds_side_by_side_equal_their_own_runs(agent, tmp_path, capsys):
     assert main("eval", group / "seed4", "--tasks", 8) == 0
 
 
+def test_seeds_whose_best_weights_are_of_different_moments(tmp_path):
+    """Their optimizers have taken different numbers of steps, which a test does not ask for."""
+    words = ["run", "--env", "sine", "--agent", "maml", *sets(*TINY, "train_tasks=60", "agent.outer_lr=0.05")]
+    assert main(*words, "--seeds", 4, "--log-dir", tmp_path) == 0
+    runs = [only_run(tmp_path) / f"seed{s}" for s in range(4)]
+    assert len({result_of(run)["best_at_tasks"] for run in runs}) > 1
+    assert main("eval", runs[3]) == 0
+    again = json.loads(next(runs[3].glob("eval-*.json")).read_text())
+    assert again["scores"] == pytest.approx(result_of(runs[3])["scores"], rel=1e-4)
+
+
 def test_stopped_seeds_go_on_together(tmp_path, monkeypatch, capsys):
     from runners import train
 

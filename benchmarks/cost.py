@@ -1,0 +1,124 @@
+"""What the paper costs on one core: `python benchmarks/cost.py [sine|images]` measures rates and prints a table.
+
+The CPU time of a training task and of an evaluation task is measured for every kind of run (images are noise of the
+right size, no data are needed), and multiplied with the numbers of tasks, validations, tests and seeds of
+`fsl reproduce all --scale full`. CPU time of one thread is much the same on a busy machine as on an idle one.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agents.stack import Stack
+from fewshot_env.rng import task_seeds
+from fewshot_env.vector import FewShotVectorEnv
+from runners.bench import Cell, sampler_of
+from runners.evaluate import evaluate, frozen_seeds
+from runners.machine import device_name, tune
+from runners.reproduce.experiments import AGENTS, GRADIENT_ONLY
+from runners.settings import section
+from runners.team import ALONE
+from runners.train import outer_step, parts_of
+
+AT_LEAST = 1.0
+"""Seconds of CPU time for every rate."""
+
+HEAD = ("part of the paper", "runs", "CPU s, training task", "CPU s, evaluation task", "CPU hours in all")
+
+
+def cpu_seconds(act: Callable[[], None], at_least: float) -> float:
+    """CPU time of one call, after one that does not count."""
+    act()
+    start, count = time.process_time(), 0
+    while count == 0 or time.process_time() - start < at_least:
+        act()
+        count += 1
+    return (time.process_time() - start) / count
+
+
+def rates(agent: str, workload: str, settings: dict[str, Any], runs: int, at_least: float) -> tuple[float, float]:
+    """CPU seconds of a training task and of an evaluation task, a run, with `runs` side by side."""
+    cell = Cell(agent, workload, settings)
+    stack = Stack([cell.make_agent(sampler_of(workload, 0).spec) for _ in range(runs)])
+    sampler = sampler_of(workload, stack.agent.config.minibatch)
+    batch = stack.agent.config.tasks_per_step
+    parts = parts_of(stack.agent, batch, ALONE)
+    seeds = {part: task_seeds(0, "train", part.start, len(part)) * runs for part in parts}
+    train = {part: FewShotVectorEnv(sampler, len(seeds[part]), "cpu") for part in parts}
+    stack.train()
+
+    def step() -> None:
+        for part in parts:
+            outer_step(stack, train[part], seeds[part], last=part == parts[-1])
+
+    at_once = 2 if workload != "sine" else 100
+    test = FewShotVectorEnv(sampler_of(workload, 0), at_once * runs, "cpu")
+    learning = cpu_seconds(step, at_least) / batch / runs if stack.agent.learns else 0.0
+    return learning, cpu_seconds(
+        lambda: void(evaluate(stack.agent, test, frozen_seeds("test", at_once))), at_least
+    ) / at_once / runs
+
+
+def void(value: object) -> None:
+    """Nothing."""
+
+
+def hours(rate: tuple[float, float], runs: int, tasks: int, val: int, test: int) -> float:
+    """Hours of CPU time, with validations before the first task and every 2,500."""
+    training, evaluation = rate
+    validations = tasks // 2500 + 1 if training else 0
+    return runs * (tasks * training + (validations * val + test) * evaluation) / 3600
+
+
+def images(at_least: float) -> Sequence[tuple[str, int, tuple[float, float], float]]:
+    """Tables 1 and 2: two data sets, five seeds; every run is tested on both data sets."""
+    rows = []
+    for shots, workload, tasks in ((1, "conv4", 60_000), (5, "conv4-5shot", 40_000)):
+        for row, agent in AGENTS.items():
+            rate = rates(agent, workload, {}, 1, at_least)
+            rows.append((f"Tables 1 and 2: {row}, {shots}-shot", 10, rate, hours(rate, 10, tasks, 600, 1200)))
+            print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def sine(at_least: float) -> Sequence[tuple[str, int, tuple[float, float], float]]:
+    """Figures 3 and 4: thirty seeds side by side."""
+    kinds = [(f"Fig. 4: {row}", AGENTS[row], 1, {}) for row in ("MAML", "Meta-learner LSTM", "TURTLE")]
+    for steps in (1, 5, 10):
+        fixed = {"agent.inner_steps": steps}
+        kinds += [(f"Fig. 3: {row}, T = {steps}", AGENTS[row], 1, fixed) for row in ("FO-MAML", "MAML")]
+        middle = fixed | GRADIENT_ONLY | {"agent.hidden_layers": 4}  # six cells, a little dearer than their mean
+        kinds += [
+            (f"Fig. 3: {row}, T = {steps}, six depths (at the cost of 4 layers)", AGENTS[row], 6, middle)
+            for row in ("First-order TURTLE", "TURTLE")
+        ]
+    rows = []
+    for name, agent, cells, settings in kinds:
+        rate = rates(agent, "sine", section(settings, "agent"), 30, at_least)
+        rows.append((name, 30 * cells, rate, hours(rate, 30 * cells, 70_000, 1000, 2000)))
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    tune(1)
+    import torch
+
+    parts = {"sine": sine, "images": images}
+    chosen = sys.argv[1:] or list(parts)
+    if not set(chosen) <= set(parts):
+        sys.exit("name parts of the paper: sine, images, or nothing for both")
+    rows = [row for name in chosen for row in parts[name](AT_LEAST)]
+    print(f"One core of: {device_name(torch.device('cpu'))}\n")
+    print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
+    for name, runs, (training, evaluation), total in rows:
+        print(f"| {name} | {runs} | {training:.3g} | {evaluation:.3g} | {total:,.0f} |")
+    print(f"| all | {sum(r[1] for r in rows)} | | | {sum(r[3] for r in rows):,.0f} |")
+
+
+if __name__ == "__main__":
+    main()

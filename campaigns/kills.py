@@ -1,0 +1,222 @@
+"""Kill runs at random moments, resume them, compare the ends: `python campaigns/kills.py [KILLS] [SEED]`.
+
+A thread inside `fsl` waits a random CPU time, notes what the main thread does, and sends SIGKILL; the run is resumed
+until it ends, and must then equal the uninterrupted one: weights, optimizer, random state, rows and scores bit for bit,
+or for two processes to 1e-4. `fsl data prepare` is killed likewise, and must leave a whole store or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure  # noqa: F401  what a run imports, so that the forked ones need not
+import torch
+import torch._dynamo
+import torch.utils.tensorboard
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from fewshot_env import datasets  # noqa: E402
+from runners import cli, train  # noqa: E402
+from tests.conftest import write_mini  # noqa: E402
+from tests.runners.test_resume import everything, same  # noqa: E402
+from tests.runners.test_seeds_and_processes import assert_close_runs  # noqa: E402
+
+SETS = ["train_tasks=120", "val_every=24", "val_tasks=24", "test_tasks=24", "eval_batch=8", "log_every=8"]
+GLYPHS = ["--env", "glyphs", "--n-query", "2", "--set", "agent.filters=4"]
+CASES = {
+    "turtle, sine": ["--env", "sine", "--agent", "turtle"],
+    "lstm, sine": ["--env", "sine", "--agent", "lstm"],
+    "maml, sine, 3 seeds": ["--env", "sine", "--agent", "maml", "--meta-batch", "2", "--seeds", "3"],
+    "maml, Conv4 of 4 filters on glyphs": [
+        *GLYPHS,
+        "--agent",
+        "maml",
+        "--meta-batch",
+        "2",
+        "--set",
+        "agent.bn=running",
+    ],
+    "baseline++, the same": [*GLYPHS, "--agent", "baseline++"],
+    "maml, sine, 2 processes": ["--env", "sine", "--agent", "maml", "--meta-batch", "4", "--processes", "2"],
+}
+PHASES = {
+    "_validate": "validation", "_test": "test", "_save_last": "checkpoint", "save": "checkpoint", "_log": "log",
+    "open_logs": "log", "close": "log", "outer_step": "training step", "prepare": "data prepare",
+}  # fmt: skip
+
+
+def phase(names: list[str]) -> str:
+    """What a killed process was doing, from its stack, innermost first; a checkpoint within a validation is one."""
+    return next((PHASES[name] for name in names if PHASES.get(name) == "checkpoint"), None) or next(
+        (PHASES[name] for name in names if name in PHASES), "between"
+    )
+
+
+def bomb(seconds: float, notes: Path) -> None:
+    """After so much CPU time note the main thread's stack, and kill the process."""
+    main, start = threading.main_thread().ident, time.process_time()
+    while time.process_time() - start < seconds:
+        time.sleep(0.001)
+    frame, names = sys._current_frames()[main or 0], []
+    while frame:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back  # type: ignore[assignment]
+    with notes.open("a") as out:
+        out.write(json.dumps(names) + "\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed(seconds: float, notes: Path, words: list[object]) -> bool:
+    """Run `fsl` in a forked process (nothing is imported anew) with a bomb; whether that went off before the end."""
+    child = os.fork()
+    if not child:
+        said = os.open(notes.with_name("said"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        for owner, name in ((train.Run, "__call__"), (datasets, "prepare")):
+            setattr(owner, name, armed(getattr(owner, name), seconds, notes))
+        sys.argv = ["fsl", *map(str, words)]
+        code = 1
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            os._exit(code)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL), notes.with_name("said").read_text()
+    return status != 0
+
+
+def armed(real: Callable[..., Any], seconds: float, notes: Path) -> Callable[..., Any]:
+    """A function that lights the bomb first."""
+
+    def act(*arguments: Any, **more: Any) -> Any:
+        threading.Thread(target=bomb, args=(seconds, notes), daemon=True).start()
+        return real(*arguments, **more)
+
+    return act
+
+
+def folders(of: Path) -> list[Path]:
+    """The runs below a log directory, by name."""
+    return sorted(file.parent for file in of.rglob("config.json"))
+
+
+def torn(case: str, length: float, dice: random.Random, whole: Path, place: Path, notes: Path) -> int:
+    """One run, killed until it ends; the number of kills."""
+    log, kills = place / "cut", 0
+    words: list[object] = ["run", *CASES[case], *(w for s in SETS for w in ("--set", s)), "--log-dir", log]
+    if "processes" in case:
+        kills += kill_team(words, length, dice, notes)
+    elif killed(dice.expovariate(1 / length), notes, words):
+        kills += 1
+    while not (found := folders(log)):  # killed before the folder had its name
+        if not killed(dice.expovariate(1 / length), notes, words):
+            break
+        kills += 1
+    group = found[0] if len(found) == 1 else found[0].parent
+    while not all((run / "result.json").exists() for run in found):
+        kills += killed(dice.expovariate(1 / length), notes, ["run", "--resume", group])
+    for a, b in zip(folders(whole), found, strict=True):
+        for file in ("config.json", "result.json"):
+            json.loads((b / file).read_text())
+        if "processes" in case:
+            assert_close_runs(a, b)
+        else:
+            assert all(same(x, y) for x, y in zip(everything(a), everything(b), strict=True)), (case, b)
+    return kills
+
+
+def kill_team(words: list[object], length: float, dice: random.Random, notes: Path) -> int:
+    """Start a run of two processes and kill all of them at once."""
+    command = [sys.executable, "-m", "runners", *map(str, words)]
+    log = Path(str(words[-1]))
+    with subprocess.Popen(command, cwd=ROOT, stdout=-3, stderr=-3, start_new_session=True) as team:
+        wait_until(lambda: bool(list(log.glob("*/last.pt"))) or team.poll() is not None)
+        try:
+            team.wait(dice.expovariate(1 / length))
+        except subprocess.TimeoutExpired:
+            os.killpg(team.pid, signal.SIGKILL)
+            notes.open("a").write('["both processes of a team"]\n')
+            return 1
+    return 0
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait, looking often."""
+    while not true():
+        time.sleep(0.01)
+
+
+def torn_preparation(source: Path, whole: dict[str, bytes], length: float, dice: random.Random, place: Path) -> int:
+    """One preparation, killed until it is done; the store is whole or absent at every moment."""
+    words: list[object] = ["data", "prepare", "mini", "--source", source, "--data-dir", place]
+    kills = 0
+    while killed(dice.expovariate(1 / length), place.parent / "notes", words):
+        kills += 1
+        visible = [f.name for f in place.glob("[!.]*")]
+        assert visible in ([], ["mini"]), visible
+        assert not visible or store(place) == whole
+    assert store(place) == whole
+    return kills
+
+
+def store(folder: Path) -> dict[str, bytes]:
+    """The bytes of the store `mini`."""
+    return {file.name: file.read_bytes() for file in (folder / "mini").iterdir()}
+
+
+def main(wanted: int = 60, seed: int = 0) -> None:
+    """Kill until so many kills are done, at least one run of each case."""
+    dice, counts = random.Random(seed), Counter[str]()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        notes = place / "notes"
+        notes.touch()
+        whole: dict[str, Path] = {}
+        write_mini(place / "source", n_images=40)
+        prepare = ["data", "prepare", "mini", "--source", place / "source", "--data-dir", place / "stores"]
+        killed(NEVER, notes, prepare)
+        prepared = store(place / "stores")
+        number = 0
+        while sum(counts.values()) < wanted or len(counts) <= len(CASES):
+            number += 1
+            for case, words in CASES.items():
+                if case not in whole:
+                    whole[case] = place / "whole" / case
+                    alone = [w for w in words if w not in ("--processes", "2")] if "processes" in case else words
+                    begin = ["run", *alone, *(w for s in SETS for w in ("--set", s)), "--log-dir", whole[case]]
+                    killed(NEVER, notes, begin)
+                counts[case] += torn(case, LENGTH, dice, whole[case], place / f"{number}-{case}", notes)
+                print(f"{sum(counts.values())} kills; {case}: equal", flush=True)
+            counts["data prepare"] += torn_preparation(
+                place / "source", prepared, LENGTH, dice, place / f"{number}-stores"
+            )
+            print(f"{sum(counts.values())} kills; data prepare: whole", flush=True)
+        print("| run | kills |\n|---|---|")
+        print("\n".join(f"| {case} | {kills} |" for case, kills in counts.items()))
+        where = Counter(phase(json.loads(line)) for line in notes.read_text().splitlines())
+        print("killed in: " + ", ".join(f"{name} {count}" for name, count in where.most_common()))
+
+
+LENGTH = 0.3  # seconds of CPU time in the mean until a kill: a run takes one or some
+NEVER = 1e9
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

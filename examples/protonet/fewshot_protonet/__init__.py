@@ -1,0 +1,1 @@
+"""Prototypical networks, an agent for fewshot: `fsl` finds it through pyproject.toml."""

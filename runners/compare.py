@@ -1,0 +1,189 @@
+"""`fsl compare`: several runs on the same frozen test episodes, task by task.
+
+All runs were tested on the same tasks, so their scores are compared in pairs: a task that is hard for one is hard for
+the other, the difference does not know how hard it was, and its interval is narrower than that of two samples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot_env.errors import FewShotError
+from runners.run_dir import members
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run, or runs that differ in their seeds: the scores [runs, tasks] on frozen episodes, NaN where diverged."""
+
+    name: str
+    env: str
+    metric: str
+    episodes: str
+    """The hash of the test episodes."""
+    scores: Scores
+
+    @property
+    def by_task(self) -> Scores:
+        """The mean over runs for every task [tasks]; NaN where it diverged in one of them."""
+        return np.asarray(self.scores.mean(0))
+
+    @property
+    def by_run(self) -> Scores:
+        """The mean over tasks for every run [runs], as in its result.json."""
+        return np.asarray(np.nanmean(self.scores, 1))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean difference to the baseline over the tasks that both solved, with halves of its 95 % intervals."""
+
+    mean: float
+    paired: float
+    """Over tasks, as pairs."""
+    unpaired: float
+    """Over tasks, as if the two had met different ones."""
+    seeds: float | None
+    """Over runs with other seeds, where both have several."""
+    tasks: int
+
+
+def read(path: Path) -> Scored:
+    """The result of a run, of a folder of runs by seed, or of a file that `fsl eval` wrote.
+
+    Raises FewShotError where there is none, or runs in one folder were tested on different episodes.
+    """
+    files = [path] if path.is_file() else [folder / "result.json" for folder in members(path)]
+    results = [_result(file) for file in files]
+    first = results[0]
+    for file, result in zip(files, results, strict=True):
+        if result["episode_hash"] != first["episode_hash"]:
+            raise FewShotError(f"{file} and {files[0]} were tested on different episodes; compare them one by one")
+    scores = np.array([result["scores"] for result in results], dtype=float)  # null becomes NaN
+    return Scored(
+        path.stem if path.is_file() else path.name, first["env"], first["metric"], first["episode_hash"], scores
+    )
+
+
+def _result(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        raise FewShotError(f"{file.parent} has no result yet; finish it: fsl run --resume {file.parent}")
+    try:
+        result: dict[str, Any] = json.loads(file.read_text())
+        _ = result["episode_hash"], result["metric"], result["env"], len(result["scores"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FewShotError(f"{file} is not a result that fsl wrote ({type(error).__name__}: {error})") from error
+    return result
+
+
+def read_all(paths: Sequence[Path]) -> list[Scored]:
+    """Two or more results on the same episodes; raises FewShotError where they are not."""
+    if len(paths) < 2:
+        raise FewShotError("fsl compare needs two runs or more; the first is the one that the others are compared with")
+    found = [read(path) for path in paths]
+    for path, other in zip(paths, found, strict=True):
+        if other.episodes != found[0].episodes:
+            raise FewShotError(
+                f"{path} was tested on other episodes ({other.episodes}, {other.env}) than {paths[0]} "
+                f"({found[0].episodes}, {found[0].env}); test it on the same with fsl eval, and give the file it writes"
+            )
+    return found
+
+
+def difference(one: Scored, baseline: Scored) -> Difference:
+    """How one differs from the baseline, positive where its numbers are larger."""
+    both = np.isfinite(one.by_task) & np.isfinite(baseline.by_task)
+    a, b = one.by_task[both], baseline.by_task[both]
+    seeds = None
+    if min(len(one.scores), len(baseline.scores)) > 1:
+        seeds = _half(one.by_run.var(ddof=1) / len(one.scores) + baseline.by_run.var(ddof=1) / len(baseline.scores))
+    n = int(both.sum())
+    if n < 2:
+        return Difference(math.nan, math.nan, math.nan, seeds, n)
+    unpaired = _half((a.var(ddof=1) + b.var(ddof=1)) / n)
+    return Difference(float((a - b).mean()), _half((a - b).var(ddof=1) / n), unpaired, seeds, n)
+
+
+def mean_interval(one: Scored) -> tuple[float, float]:
+    """Mean over tasks and runs, and half of its 95 % interval over tasks."""
+    values = one.by_task[np.isfinite(one.by_task)]
+    if len(values) < 2:
+        return math.nan, math.nan
+    return float(values.mean()), _half(values.var(ddof=1) / len(values))
+
+
+def _half(variance: Any) -> float:
+    return 1.96 * math.sqrt(variance)
+
+
+def table(found: Sequence[Scored]) -> str:
+    """The comparison as aligned text: each run, and its difference to the first."""
+    rows = [["", "runs", found[0].metric, "difference", "paired", "unpaired", "over seeds", ""]]
+    for i, one in enumerate(found):
+        mean, half = mean_interval(one)
+        row = [one.name, str(len(one.scores)), f"{mean:.4f} ± {half:.4f}"]
+        if i:
+            d = difference(one, found[0])
+            row += [f"{d.mean:+.4f}", f"± {d.paired:.4f}", f"± {d.unpaired:.4f}"]
+            row += ["" if d.seeds is None else f"± {d.seeds:.4f}", verdict(d, one.metric)]
+        rows.append(row + [""] * (8 - len(row)))
+    kept = [c for c in range(8) if any(row[c] for row in rows[1:])]
+    widths = [max(len(row[c]) for row in rows) for c in range(8)]
+    lines = ["  ".join(row[c].ljust(widths[c]) for c in kept).rstrip() for row in rows]
+    return "\n".join([*lines, "", *notes(found)])
+
+
+def verdict(d: Difference, metric: str) -> str:
+    """What the paired interval says: "better", "worse" or "not told apart"."""
+    if not abs(d.mean) > d.paired:
+        return "not told apart"
+    return "better" if (d.mean > 0) == (metric != "mse") else "worse"
+
+
+def notes(found: Sequence[Scored]) -> list[str]:
+    """What the numbers of the table mean."""
+    tasks, first = found[0].scores.shape[1], found[0]
+    lines = [f"{tasks} test tasks of {first.env} (episodes {first.episodes}); differences to {first.name}."]
+    lines += ["± is half of a 95 % interval over tasks; paired: the same tasks compared one by one, which decides."]
+    if any(difference(one, first).seeds is not None for one in found[1:]):
+        lines += ["Over seeds: of training anew, where the intervals over tasks are of these very runs."]
+    diverged = [f"{one.name} {n}" for one in found if (n := int(np.isnan(one.by_task).sum()))]
+    if diverged:
+        lines += [f"Tasks that diverged are left out: {', '.join(diverged)}."]
+    return lines
+
+
+def plot(found: Sequence[Scored], file: Path) -> None:
+    """Write the comparison as a picture, PNG or SVG by the file's ending: means, and differences to the first."""
+    if file.suffix not in (".png", ".svg"):
+        raise FewShotError(f"--plot {file} must end in .png or .svg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 1.6 + 0.5 * len(found)), dpi=120, layout="constrained")
+    means, differences = figure.subplots(1, 2, sharey=True)
+    for y, one in enumerate(found):
+        mean, half = mean_interval(one)
+        means.plot(one.by_run, [y] * len(one.scores), "|", color="#888888", markersize=12)
+        means.errorbar(mean, y, xerr=half, fmt="o", color="#30638e", capsize=4)
+        if y:
+            d = difference(one, found[0])
+            differences.errorbar(d.mean, y, xerr=d.unpaired, fmt="none", color="#c9c9c9", elinewidth=7)
+            differences.errorbar(d.mean, y, xerr=d.paired, fmt="o", color="#d1495b", capsize=4)
+    differences.axvline(0, color="#444444", linewidth=1)
+    means.set_yticks(range(len(found)), [one.name for one in found])
+    means.invert_yaxis()
+    means.set(xlabel=found[0].metric, title="mean, 95 % over tasks (ticks: runs)")
+    differences.set(xlabel=f"{found[0].metric}, difference to the first", title="95 %: paired (red), unpaired (grey)")
+    for axes in (means, differences):
+        axes.grid(axis="x", alpha=0.3)
+    figure.savefig(file)

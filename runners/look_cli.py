@@ -1,0 +1,36 @@
+"""The commands that look at finished runs: `fsl compare` and `fsl report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of runs (or of runs by seed), or files that fsl eval wrote."),
+    ],
+    plot: Annotated[Path, typer.Option(help="Where the picture goes, PNG or SVG.")] = Path("comparison.png"),
+) -> None:
+    """Compare runs on the same test episodes, task by task, with the first: a table and a picture."""
+    from runners import compare as comparing
+
+    found = comparing.read_all(runs)
+    comparing.plot(found, plot)
+    print(comparing.table(found))
+    print(f"picture: {plot}")
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; default report.html in the run's folder.")
+    ] = None,
+) -> None:
+    """Write one page about a run, to be opened in any browser, offline."""
+    from runners import report as reporting
+
+    print(f"written to {reporting.write(run, out)}")

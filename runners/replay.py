@@ -1,0 +1,46 @@
+"""`fsl replay`: an episode that went wrong, once more, number by number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fewshot_env.errors import FewShotError
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An episode saved by a run: RUN/faults/*.pt.")],
+) -> None:
+    """Repeat an episode whose numbers were not finite: its loss by inner step, and what was the first of them."""
+    from runners import checkpoint
+    from runners.faults import first_unsound, trace
+
+    content = checkpoint.load(file)
+    try:
+        agent, episode, fault = _set_up(content)
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise FewShotError(f"{file} is no saved episode; name a file of a run's folder faults/") from error
+    numbers = trace(agent, episode)
+    name, first = content["settings"]["agent"], first_unsound(numbers)
+    print(f"{name}, {fault['split']} task {fault['task_seed']}, met after {fault['tasks_seen']} tasks")
+    width = max(len(number.name) for number in numbers)
+    for number in numbers:
+        mark = "  <- the first that is not finite" if number.name == first else ""
+        print(f"  {number.name:<{width}}  {number.value:.6g}{mark}")
+    print("arrays are shown by their largest magnitude" if first else "all is finite here")
+
+
+def _set_up(content: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """The agent as it was, the task it met, and what the run said of it."""
+    from agents.registry import find, load_plugins
+    from fewshot_env.episode import Episode, Split, TaskSpec
+    from runners.settings import section, validate
+
+    load_plugins()
+    cls = find(content["settings"]["agent"]).load()
+    agent = cls(TaskSpec(**content["spec"]), validate(cls.Config, section(content["settings"], "agent"), "agent."))
+    agent.load_state_dict(content["weights"])
+    agent.train(content["fault"]["split"] == "train")
+    return agent, Episode(Split(*content["support"]), Split(*content["query"])).to("cpu"), content["fault"]

@@ -1,0 +1,78 @@
+"""The command `fsl reproduce`. Nothing heavy is imported before the command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot_env.errors import FewShotError
+from runners.options import DataDir
+
+
+def reproduce(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="fig3, fig4, table1, table2, fig5, or all.")],
+    scale: Annotated[
+        str, typer.Option(help="full: the paper's runs and tasks. quick: far fewer, to see that all works.")
+    ] = "quick",
+    out: Annotated[Path, typer.Option(help="Folder of the runs and the reports.")] = Path("reproduced"),
+    executor: Annotated[
+        str, typer.Option(help="here: one after the other. local: processes of this machine. slurm: one array.")
+    ] = "here",
+    at_once: Annotated[
+        int | None, typer.Option(min=1, help="Jobs at once; default: local as many as cores, slurm all.")
+    ] = None,
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A parameter of submitit: timeout_min=600, slurm_partition=gpu, ..."),
+    ] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing; report what is finished.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Run what a figure or table of the paper still lacks, and report it beside the paper's values."""
+    from runners.reproduce.experiments import find
+    from runners.settings import read_pairs
+
+    experiments = find(what)
+    if scale not in ("quick", "full"):
+        raise FewShotError(f"--scale is {scale!r}, but must be quick or full")
+    from runners.reproduce import executors
+    from runners.reproduce.data import with_data
+
+    parameters = read_pairs(cluster or [])
+    executors.check(executor, parameters)
+    where = None if data_dir is None else str(data_dir.absolute())
+    experiments, left_out = with_data(experiments, where)
+    _make(out)
+    from runners.reproduce.jobs import missing
+    from runners.reproduce.report import write
+    from runners.reproduce.runs import Runs
+
+    runs, failed = Runs(out.absolute(), where), 0
+    if not report_only:
+        jobs = missing(experiments, scale, runs)
+        print(f"{what}, {scale} scale: {len(jobs)} jobs are left to do" if jobs else "every run is finished")
+        try:
+            failed = executors.carry_out(jobs, executor, at_once, parameters, out.absolute())
+        except typer.Exit as stopped:
+            print(f"the same `fsl reproduce {what} --scale {scale}` goes on from there", file=sys.stderr)
+            raise stopped
+    for experiment in experiments:
+        print(f"report: {write(experiment, experiment.scales[scale], runs)}")
+    for line in left_out:
+        print(f"left out: {line}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _make(out: Path) -> None:
+    """Make the folder; raises FewShotError where it can not be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise FewShotError(f"the folder {out} can not be written ({error}); choose another --out") from error

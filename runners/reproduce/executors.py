@@ -1,0 +1,119 @@
+"""Executors: where jobs are carried out: in this process, as processes on this machine, or as one Slurm array."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fewshot_env.errors import FewShotError
+from runners.reproduce.jobs import Job
+
+EXECUTORS = ("here", "local", "slurm")
+POLL_SECONDS = 2.0
+
+
+def check(executor: str, parameters: dict[str, Any]) -> None:
+    """Raise FewShotError for an unknown or absent executor, and for parameters that nobody takes."""
+    if executor not in EXECUTORS:
+        raise FewShotError(f"--executor is {executor!r}, but must be here, local or slurm")
+    if executor == "here":
+        if parameters:
+            raise FewShotError(f"--cluster {next(iter(parameters))} has no use here; add --executor local or slurm")
+        return
+    try:
+        import submitit
+    except ImportError as error:
+        raise FewShotError(f"--executor {executor} needs submitit; run: pip install 'fewshot[cluster]'") from error
+    if executor == "slurm" and submitit.SlurmExecutor.affinity() < 0:
+        raise FewShotError("--executor slurm finds no Slurm on this machine (srun); use --executor local")
+    _executor(executor, Path(), parameters)
+
+
+def carry_out(jobs: Sequence[Job], executor: str, at_once: int | None, parameters: dict[str, Any], out: Path) -> int:
+    """Carry out the jobs; returns how many failed, each with a line that says where its log is."""
+    if executor == "here":
+        for number, job in enumerate(jobs, 1):
+            print(f"{number} of {len(jobs)}: {job.name}", flush=True)
+            job()
+        return 0
+    on = _executor(executor, out / "jobs", parameters)
+    if executor == "slurm":
+        on.update_parameters(slurm_array_parallelism=at_once or len(jobs))
+        submitted = on.map_array(_call, jobs)
+        print(f"{len(jobs)} jobs are Slurm array {submitted[0].job_id.split('_')[0]}; logs are in {out / 'jobs'}")
+        print("leaving (Ctrl-C) does not stop them; the same command later goes on and reports", flush=True)
+        return _wait(jobs, submitted)
+    failed = 0
+    width = at_once or os.cpu_count() or 1
+    waiting = list(jobs)
+    running: list[tuple[Job, Any]] = []
+    while waiting or running:
+        while waiting and len(running) < width:
+            job = waiting.pop(0)
+            running.append((job, on.submit(_call, job)))
+            print(f"{len(jobs) - len(waiting)} of {len(jobs)}: {job.name}", flush=True)
+        time.sleep(POLL_SECONDS / 4)
+        for job, handle in [pair for pair in running if pair[1].done()]:
+            running.remove((job, handle))
+            failed += _failed(job, handle)
+    return failed
+
+
+def _call(job: Job) -> str | None:
+    """Carry out a job in a process of its own; returns what is wrong with it, if anything is."""
+    try:
+        job()
+    except FewShotError as error:
+        return str(error)
+    except typer.Exit as stopped:  # asked to stop: no result of the job, so that a requeued one is not taken for failed
+        sys.exit(stopped.exit_code)
+    return None
+
+
+def _executor(name: str, folder: Path, parameters: dict[str, Any]) -> Any:
+    import submitit
+
+    made = submitit.AutoExecutor(folder=folder, cluster=name)
+    usual = {"name": "fewshot", "timeout_min": 60 * 24, "cpus_per_task": 1}
+    try:
+        made.update_parameters(**(usual | parameters))
+    except (NameError, TypeError, ValueError, AssertionError) as error:
+        raise FewShotError(f"--cluster: {str(error).splitlines()[0]}") from error
+    return made
+
+
+def _wait(jobs: Sequence[Job], handles: Sequence[Any]) -> int:
+    """Wait for the elements of an array; returns how many failed."""
+    failed, left = 0, set(range(len(handles)))
+    while left:
+        time.sleep(POLL_SECONDS)
+        queued = _queued(handles[0].job_id.split("_")[0])
+        for i in [i for i in left if handles[i].paths.result_pickle.exists() or handles[i].job_id not in queued]:
+            left.remove(i)
+            failed += _failed(jobs[i], handles[i])
+            print(f"{len(handles) - len(left)} of {len(handles)} jobs done: {jobs[i].name}", flush=True)
+    return failed
+
+
+def _queued(array: str) -> set[str]:
+    """The elements of an array that wait or run (not by sacct, as submitit asks: not every cluster has it)."""
+    asked = subprocess.run(["squeue", "-hrj", array, "-o", "%i"], capture_output=True, text=True, check=False)
+    return set(asked.stdout.split())
+
+
+def _failed(job: Job, handle: Any) -> int:
+    """1 where the job ended without a result or with an error, which is told in a line; else 0."""
+    reason = "it ended without a result: killed, cancelled or out of time"
+    if handle.paths.result_pickle.exists():
+        reason = handle.result() if handle.exception() is None else "an unexpected error"
+        if reason is None:
+            return 0
+    print(f"fsl: {job.name} failed ({reason}); see {handle.paths.stderr}", file=sys.stderr)
+    return 1

@@ -1,0 +1,72 @@
+"""Jobs: what the cells are missing. A job can be killed and done again: finished runs are left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.stack import can_stack
+from runners import carry_out
+from runners.lock import InUse
+from runners.plan import make_plan
+from runners.reproduce.grid import Cell, Experiment, Scale
+from runners.reproduce.runs import Runs
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs of one cell to carry on and then to test on the cell's target: one element of an array on a cluster."""
+
+    name: str
+    folders: tuple[Path, ...]
+    target: str | None
+    data_dir: str | None
+
+    def __call__(self) -> None:
+        """Carry the job out from wherever it stands; do nothing where another process has it in hand."""
+        from runners.retest import retest
+
+        unfinished = [folder for folder in self.folders if not (folder / "result.json").exists()]
+        try:
+            if unfinished:
+                carry_out.carry_on(unfinished)
+        except InUse:
+            print(f"{self.name} is being carried out by another process", flush=True)
+            return
+        for folder in self.folders if self.target else ():
+            retest(folder, self.target, {} if self.data_dir is None else {"env.data_dir": self.data_dir})
+
+    def checkpoint(self) -> Any:
+        """What submitit queues anew before a time limit: the same job, which goes on from the last checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def missing(experiments: Sequence[Experiment], scale: str, runs: Runs) -> list[Job]:
+    """The jobs that are left to do, each run in one job only; makes the folders of new runs.
+
+    Runs of a small agent are one job, side by side; others are a job each.
+    """
+    for experiment in experiments:  # before anything is written
+        for cell in experiment.cells:
+            runs.check(cell, experiment.scales[scale])
+    jobs: dict[Path, Job] = {}
+    for experiment in experiments:
+        for cell in experiment.cells:
+            for job in _of_cell(cell, experiment.scales[scale], runs):
+                known = jobs.get(job.folders[0])
+                if known is None or known.target is None:
+                    jobs[job.folders[0]] = job
+    return list(jobs.values())
+
+
+def _of_cell(cell: Cell, scale: Scale, runs: Runs) -> list[Job]:
+    left = [folder for folder in runs.create(cell, scale).values() if runs.result(cell, folder) is None]
+    if not left:
+        return []
+    if can_stack(make_plan(cell.plan_settings(scale, 0, runs.data_dir)).make_agent()):
+        return [Job(cell.name, tuple(left), cell.target, runs.data_dir)]
+    return [Job(f"{cell.name}, {folder.name}", (folder,), cell.target, runs.data_dir) for folder in left]

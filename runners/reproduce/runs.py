@@ -1,0 +1,107 @@
+"""Runs: the ones that a folder already holds, known by their resolved settings, whatever their folders are called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fewshot_env.errors import FewShotError
+from runners import run_dir
+from runners.plan import make_plan
+from runners.reproduce.grid import Cell, Scale
+from runners.result import short_hash
+from runners.run_dir import read_settings
+from runners.settings import Settings
+
+NO_MATTER = (
+    "seed", "device", "threads", "eval_batch", "log_every", "env.data_dir", "agent.at_once", "agent.recompute",
+)  # fmt: skip
+"""Settings that tell runs of one cell apart, or change speed alone."""
+
+
+class Runs:
+    """All runs below a folder, by their settings and seed."""
+
+    def __init__(self, out: Path, data_dir: str | None) -> None:
+        self.out, self.data_dir = out, data_dir
+        self._names: dict[str, str] = {}
+        self._found: dict[str, dict[int, Path]] = {}
+        for folder in _run_folders(out):
+            self._add(folder)
+
+    def _add(self, folder: Path) -> None:
+        try:
+            settings = read_settings(folder)
+            name, seed = self.identity(settings), settings["seed"]
+        except (FewShotError, KeyError):
+            return  # another version's, or of data that are not here: no cell of ours
+        seeds = self._found.setdefault(name, {})
+        if seed not in seeds or not (seeds[seed] / "result.json").exists():
+            seeds[seed] = folder
+
+    def identity(self, settings: Settings) -> str:
+        """What runs with these settings have in common: all that matters, resolved by this version."""
+        chosen = {k: v for k, v in settings.items() if k not in NO_MATTER}
+        key = short_hash(chosen)
+        if key not in self._names:
+            where = {"env.data_dir": self.data_dir} if self.data_dir and "env.data_dir" in settings else {}
+            resolved = make_plan(chosen | where).settings
+            self._names[key] = short_hash({k: v for k, v in resolved.items() if k not in NO_MATTER})
+        return self._names[key]
+
+    def of(self, cell: Cell, scale: Scale) -> dict[int, Path]:
+        """The folders of a cell's runs by seed, finished or not."""
+        name = self.identity(cell.plan_settings(scale, 0, self.data_dir))
+        return {seed: folder for seed, folder in sorted(self._found.get(name, {}).items()) if seed < scale.seeds}
+
+    def check(self, cell: Cell, scale: Scale) -> None:
+        """Raise FewShotError where a cell can not be carried out: its data hold too little, say."""
+        settings = cell.plan_settings(scale, 0, self.data_dir)
+        self.identity(settings)
+        if cell.target is not None:
+            self.identity(settings | {"env": f"{cell.settings['env']}->{cell.target}"})
+
+    def create(self, cell: Cell, scale: Scale) -> dict[int, Path]:
+        """As `of`, with folders made for the runs that are not there yet, below `cells`."""
+        have = self.of(cell, scale)
+        absent = [seed for seed in range(scale.seeds) if seed not in have]
+        plans = [make_plan(cell.plan_settings(scale, seed, self.data_dir)) for seed in absent]
+        name = f"{cell.folder}-{self.identity(cell.plan_settings(scale, 0, self.data_dir))}"
+        for folder in run_dir.create_named(self.out / "cells" / name, plans):
+            self._add(folder)
+        return self.of(cell, scale)
+
+    def result(self, cell: Cell, folder: Path) -> dict[str, Any] | None:
+        """The finished run's result that a cell scores: its own test, or that on the cell's target."""
+        if cell.target is None:
+            return _read(folder / "result.json")
+        wanted = self.identity(read_settings(folder) | {"env": f"{cell.settings['env']}->{cell.target}"})
+        for file in sorted(folder.glob(f"eval-{cell.target}-*.json")):
+            content = _read(file)
+            if content is not None and self.identity(content["settings"]) == wanted:
+                return content
+        return None
+
+
+def best_validation(folder: Path) -> dict[str, float] | None:
+    """The log's row of the run's best validation (by its mean); None where no validation is finite."""
+    rows: list[dict[str, float]] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    errors = [row for row in rows if "val/mse" in row]
+    if errors:
+        return min(errors, key=lambda row: row["val/mse"])
+    return max((row for row in rows if "val/accuracy" in row), key=lambda row: row["val/accuracy"], default=None)
+
+
+def _run_folders(out: Path) -> Iterator[Path]:
+    for pattern in ("*/config.json", "*/seed*/config.json", "cells/*/seed*/config.json"):
+        for file in sorted(out.glob(pattern)):
+            yield file.parent
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    if not file.exists():
+        return None
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content

@@ -1,0 +1,111 @@
+"""Summary: a cell in numbers, from its finished runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runners.reproduce.grid import Cell, Experiment, Scale, Score
+from runners.reproduce.runs import Runs, best_validation
+from runners.reproduce.statistics import Estimate, mean_over_runs, mean_without_outliers, median_over_runs
+
+
+@dataclass
+class Summary:
+    """Of every finished run: its score (mean over tasks), the median over its tasks, and more.
+
+    scores and medians are mean squared errors or accuracies; a run all of whose tasks diverged has infinity.
+    """
+
+    cell: Cell
+    score: Score
+    wanted: int
+    scores: list[float] = field(default_factory=list)
+    medians: list[float] = field(default_factory=list)
+    diverged: int = 0
+    hours: list[float] = field(default_factory=list)
+    """Of each run: training, validation and test; runs side by side each have a share of their common time."""
+    hashes: set[str] = field(default_factory=set)
+    metric: str = "mse"
+
+    @property
+    def paper(self) -> Estimate | None:
+        """The paper's statistic; None without a run."""
+        return median_over_runs(self.scores) if self.scores else None
+
+    @property
+    def published(self) -> Estimate | None:
+        """The published implementation's statistic; None without a run."""
+        if not self.scores:
+            return None
+        return mean_over_runs(self.scores) if self.score == "validation" else mean_without_outliers(self.medians)
+
+
+Summaries = dict[tuple[str, str], Summary]
+"""By row and column."""
+
+
+def summaries(experiment: Experiment, scale: Scale, runs: Runs) -> Summaries:
+    """Every cell of an experiment, finished or not."""
+    return {(cell.row, cell.column): _summary(experiment, cell, scale, runs) for cell in experiment.cells}
+
+
+def _summary(experiment: Experiment, cell: Cell, scale: Scale, runs: Runs) -> Summary:
+    found = Summary(cell, experiment.score, scale.seeds)
+    for folder in runs.of(cell, scale).values():
+        result = runs.result(cell, folder)
+        if result is None:
+            continue
+        found.metric = result["metric"]
+        found.hashes.add(result["episode_hash"])
+        if experiment.score == "test":
+            _add(found, result["mean"], result["median"], result["diverged"])
+        else:
+            row = best_validation(folder) or {}
+            _add(found, row.get(f"val/{found.metric}"), row.get("val/median"), int(row.get("val/diverged", 0)))
+        if "seconds" in result:
+            found.hours.append(sum(result["seconds"].values()) / 3600 / result["side_by_side"])
+    return found
+
+
+def _add(found: Summary, score: float | None, median: float | None, diverged: int) -> None:
+    found.scores.append(math.inf if score is None else score)
+    found.medians.append(math.inf if median is None else median)
+    found.diverged += diverged
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean; None of nothing."""
+    return sum(values) / len(values) if values else None
+
+
+def numbers(summary: Summary) -> dict[str, Any]:
+    """A cell for the machine-readable report."""
+    return {
+        "row": summary.cell.row,
+        "column": summary.cell.column,
+        "settings": dict(summary.cell.settings),
+        "target": summary.cell.target,
+        "metric": summary.metric,
+        "runs": len(summary.scores),
+        "runs_wanted": summary.wanted,
+        "scores": [finite(v) for v in summary.scores],
+        "medians_over_tasks": [finite(v) for v in summary.medians],
+        "diverged_tasks": summary.diverged,
+        "hours": summary.hours,
+        "episode_hashes": sorted(summary.hashes),
+        "paper_statistic": estimate(summary.paper),
+        "published_statistic": estimate(summary.published),
+    }
+
+
+def estimate(value: Estimate | None) -> dict[str, Any] | None:
+    """An estimate as plain JSON."""
+    return None if value is None else {"value": finite(value.value), "half": value.half, "runs": value.runs}
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where it is not finite."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,88 @@
+"""The Python API does what the commands do."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+import runners
+from agents.chance import Chance
+from fewshot_env.errors import FewShotError
+from runners import train
+from tests.runners.helpers import main, only_run, result_of
+
+TINY = {"train_tasks": 24, "val_every": 12, "val_tasks": 4, "test_tasks": 6}
+
+
+class Own(Chance):
+    """An agent defined where it is used, as in a notebook."""
+
+
+def test_run_is_fsl_run(tmp_path):
+    done = runners.run("sine", "maml", TINY | {"seed": 3, "agent.inner_lr": 0.02}, log_dir=tmp_path / "api")
+    assert done.folder == only_run(tmp_path / "api")
+    assert done.result == result_of(done.folder)
+    sets = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
+    words = ["--env", "sine", "--agent", "maml", "--seed", "3", "--set", "agent.inner_lr=0.02", *sets]
+    assert main("run", *words, "--log-dir", tmp_path / "cli") == 0
+    assert result_of(only_run(tmp_path / "cli")) == done.result
+
+
+def test_test_and_load(tmp_path):
+    done = runners.run("sine", "maml", TINY, log_dir=tmp_path)
+    again = runners.test(done.folder)
+    assert again["scores"] == done.result["scores"]
+    assert runners.test(done.folder, settings={"test_tasks": 3})["scores"] == pytest.approx(
+        done.result["scores"][:3], rel=1e-4
+    )
+    agent = runners.load(done.folder)
+    best = torch.load(done.folder / "best.pt", weights_only=True)["agent"]["weights"]
+    assert not agent.training
+    assert all(torch.equal(best[name], value) for name, value in agent.state_dict().items())
+
+
+def test_a_class_is_an_agent(tmp_path):
+    done = runners.run("glyphs", Own, {"test_tasks": 4}, "quick", tmp_path)
+    assert done.result["agent"] == f"{__name__}:Own"
+    assert json.loads((done.folder / "config.json").read_text())["settings"]["train_tasks"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"env": "sinus"}, "unknown environment 'sinus' .did you mean 'sine'"),
+        ({"agent": "meml"}, "unknown agent 'meml'"),
+        ({"agent": int}, "is not an agent"),
+        ({"preset": "fast"}, "the preset is 'fast', but must be paper or quick"),
+        ({"settings": {"train_task": 3}}, "unknown setting 'train_task'"),
+        ({"settings": {"agent.inner_lr": -1}}, "setting agent.inner_lr is -1"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path, arguments, message):
+    with pytest.raises(FewShotError, match=message):
+        runners.run(**{"env": "sine", "agent": "maml", "log_dir": tmp_path / "runs"} | arguments)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bad_folders(tmp_path):
+    with pytest.raises(FewShotError, match="is not the folder of a run"):
+        runners.load(tmp_path)
+    with pytest.raises(FewShotError, match="is not the folder of a run"):
+        runners.test(tmp_path)
+
+
+def test_an_interrupt_stops_it_and_it_can_be_resumed(tmp_path, monkeypatch):
+    whole = train.outer_step
+
+    def interrupted(*arguments, **more):
+        os.kill(os.getpid(), signal.SIGINT)
+        return whole(*arguments, **more)
+
+    monkeypatch.setattr(train, "outer_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runners.run("sine", "maml", TINY, log_dir=tmp_path)
+    monkeypatch.undo()
+    assert main("run", "--resume", only_run(tmp_path)) == 0
+    assert result_of(only_run(tmp_path))["trained_tasks"] == 24

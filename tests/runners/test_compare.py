@@ -1,0 +1,96 @@
+"""`fsl compare`: numbers by hand, groups of seeds, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runners import compare
+from runners.compare import Scored, difference, table, verdict
+from tests.runners.helpers import TINY, main, sets
+
+
+def scored(scores, name="a", metric="accuracy"):
+    return Scored(name, "mini", metric, "0" * 16, np.array(scores, dtype=float))
+
+
+def write(folder, scores, episodes="0" * 16, metric="accuracy"):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    result = {"env": "mini", "metric": metric, "episode_hash": episodes, "scores": scores}
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+def test_the_intervals_by_hand():
+    d = difference(scored([[0.5, 0.7, 0.9]]), scored([[0.4, 0.7, 0.7]]))
+    assert d.mean == pytest.approx(0.1)
+    assert d.paired == pytest.approx(1.96 * (0.01 / 3) ** 0.5)  # differences 0.1, 0, 0.2: variance 0.01
+    assert d.unpaired == pytest.approx(1.96 * ((0.04 + 0.03) / 3) ** 0.5)
+    assert d.seeds is None
+
+
+def test_pairing_finds_what_the_difficulty_of_tasks_hides():
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(0.5, 0.2, 600)
+    a, b = (difficulty + shift + rng.normal(0, 0.02, 600) for shift in (0.01, 0))
+    d = difference(scored([a]), scored([b]))
+    assert d.paired < 0.2 * d.unpaired
+    assert verdict(d, "accuracy") == "better"
+    assert verdict(d, "mse") == "worse"
+    assert d.mean < d.unpaired  # two samples would not have told them apart
+
+
+def test_groups_of_seeds_are_their_mean_on_every_task():
+    d = difference(scored([[1, 2, 3], [3, 4, 7]]), scored([[0, 1, 2], [2, 3, 4]]))
+    assert d.mean == pytest.approx(np.mean([1, 1, 2]))
+    assert d.seeds == pytest.approx(1.96 * (np.var([2, 14 / 3], ddof=1) / 2 + np.var([1, 3], ddof=1) / 2) ** 0.5)
+
+
+def test_tasks_that_diverged_are_left_out_and_told():
+    a, b = scored([[1, np.nan, 3, 5]], "a", "mse"), scored([[1, 2, 4, np.nan]], "b", "mse")
+    assert (difference(a, b).mean, difference(a, b).tasks) == (-0.5, 2)
+    assert "Tasks that diverged are left out: a 1, b 1." in table([a, b])
+
+
+def test_real_runs_and_a_group(tmp_path, capsys):
+    for words in (["--agent", "maml", "--seeds", 2], ["--agent", "turtle"]):
+        assert main("run", "--env", "sine", "--log-dir", tmp_path / "runs", *words, *sets(*TINY)) == 0
+    runs = sorted((tmp_path / "runs").iterdir())
+    for ending in ("png", "svg"):
+        assert main("compare", *runs, "--plot", tmp_path / f"c.{ending}") == 0
+    out = capsys.readouterr().out
+    assert "8 test tasks of sine" in out
+    group, one = compare.read_all(runs)
+    assert (group.scores.shape, one.scores.shape) == ((2, 8), (1, 8))
+    d = difference(one, group)
+    assert f"{d.mean:+.4f} ± {d.paired:.4f} ± {d.unpaired:.4f}" in " ".join(out.split())
+    with Image.open(tmp_path / "c.png") as picture:
+        assert picture.size[0] > 1000
+    assert "<svg" in (tmp_path / "c.svg").read_text()
+
+
+def test_what_can_not_be_compared_is_refused_in_one_line(tmp_path, capsys):
+    a, b = write(tmp_path / "a", [1, 2]), write(tmp_path / "b", [1, 2], episodes="f" * 16)
+    unfinished = tmp_path / "c"
+    unfinished.mkdir()
+    (unfinished / "config.json").write_text("{}")
+    plot = ["--plot", tmp_path / "x.png"]
+    for words, message in (
+        ([a, b], "was tested on other episodes"),
+        ([a], "needs two runs"),
+        ([a, unfinished], "has no result yet"),
+        ([a, tmp_path / "nothing"], "is not the folder of a run"),
+        ([a, a, "--plot", tmp_path / "x.gif"], "must end in .png or .svg"),
+    ):
+        assert main("compare", *plot, *words) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1
+        assert message in lines[0]
+    assert not (tmp_path / "x.png").exists()
+    group = tmp_path / "group"
+    write(group / "seed0", [1, 2])
+    write(group / "seed1", [1, 2], episodes="f" * 16)
+    assert main("compare", a, group, *plot) == 2
+    assert "were tested on different episodes" in capsys.readouterr().err

@@ -1,0 +1,222 @@
+"""`fsl reproduce`: the declared grids, what is missing, resuming, adoption, the reports."""
+
+import json
+import math
+import shutil
+
+import pytest
+
+from runners import carry_out
+from runners.plan import make_plan
+from runners.reproduce import experiments
+from runners.reproduce.grid import Cell, Scale
+from runners.reproduce.runs import Runs
+from runners.stop import Interrupted
+from tests.runners.helpers import main, sets
+
+TINY = {"train_tasks": 12, "val_every": 6, "val_tasks": 4, "test_tasks": 6, "eval_batch": 2}
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The quick scale, much smaller."""
+    for scales in (experiments.SINE, experiments.IMAGES):
+        monkeypatch.setitem(scales, "quick", Scale("quick", 2, TINY))
+
+
+def report(folder, name):
+    return json.loads((folder / f"{name}-quick.json").read_text())
+
+
+def results(folder):
+    return {file: file.stat().st_mtime_ns for file in folder.glob("cells/*/seed*/result.json")}
+
+
+def test_a_figure_is_run_reported_and_then_found_finished(tiny, tmp_path, capsys):
+    assert main("reproduce", "fig4", "--out", tmp_path) == 0
+    first = results(tmp_path)
+    assert len(first) == 3 * 2
+    found = report(tmp_path, "fig4")
+    cell = {c["row"]: c for c in found["cells"]}["MAML"]
+    runs = [json.loads(f.read_text()) for f in first if "maml" in str(f)]
+    assert sorted(cell["scores"]) == sorted(r["mean"] for r in runs)
+    a, b = cell["scores"]
+    half = 1.96 * abs(a - b) / math.sqrt(2) / math.sqrt(2)
+    assert cell["paper_statistic"] == {"value": pytest.approx((a + b) / 2), "half": pytest.approx(half), "runs": 2}
+    assert all(h > 0 for h in cell["hours"])
+    assert "QUICK SCALE" in found["scale_in_words"]
+    for suffix in ("md", "tex", "svg"):
+        assert "QUICK SCALE" in (tmp_path / f"fig4-quick.{suffix}").read_text() or suffix == "svg"
+    assert (tmp_path / "fig4-quick.png").read_bytes().startswith(b"\x89PNG")
+    assert {c["claim"]: c["holds"] for c in found["claims"]}.keys() == {
+        "TURTLE beats MAML",
+        "TURTLE beats the meta-learner LSTM",
+    }
+    capsys.readouterr()
+    assert main("reproduce", "fig4", "--out", tmp_path) == 0
+    assert "every run is finished" in capsys.readouterr().out
+    assert results(tmp_path) == first
+
+
+def test_an_interrupted_grid_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch, capsys):
+    steps, real = [0], carry_out.Run._outer_step
+
+    def stop_in_the_second_cell(self, before, batch):
+        steps[0] += 1
+        if steps[0] == 12 + 3:  # MAML takes 12 steps, the LSTM is in its third
+            raise Interrupted(130)
+        real(self, before, batch)
+
+    monkeypatch.setattr(carry_out.Run, "_outer_step", stop_in_the_second_cell)
+    assert main("reproduce", "fig4", "--out", tmp_path) == 130
+    assert "goes on from there" in capsys.readouterr().err
+    first = results(tmp_path)
+    assert {f.parent.parent.name.split("-")[1] for f in first} == {"maml"}
+    assert main("reproduce", "fig4", "--out", tmp_path, "--report-only") == 0
+    assert [c["runs"] for c in report(tmp_path, "fig4")["cells"]] == [2, 0, 0]
+    assert main("reproduce", "fig4", "--out", tmp_path) == 0
+    assert first.items() <= results(tmp_path).items()
+    assert [c["runs"] for c in report(tmp_path, "fig4")["cells"]] == [2, 2, 2]
+
+
+def test_runs_made_by_hand_are_adopted_whatever_their_folder_is_called(tiny, tmp_path):
+    run = ["run", "--env", "sine", "--agent", "turtle", *sets(*(f"{k}={v}" for k, v in TINY.items()))]
+    assert main(*run, "--seeds", 2, "--log-dir", tmp_path / "elsewhere") == 0
+    (group,) = (tmp_path / "elsewhere").iterdir()
+    shutil.copytree(group, tmp_path / "out" / "my turtles")
+    assert main("reproduce", "fig4", "--out", tmp_path / "out", "--report-only") == 0
+    assert {c["row"]: c["runs"] for c in report(tmp_path / "out", "fig4")["cells"]}["TURTLE"] == 2
+    settings = {**experiments.EXPERIMENTS["fig4"].cells[2].settings, "agent.beta": 0.5}
+    other = Cell("TURTLE", "sine", settings)
+    assert Runs(tmp_path / "out", None).of(other, experiments.SINE["quick"]) == {}  # other settings: another cell
+
+
+def test_the_grid_runs_as_processes_of_this_machine(tiny, tmp_path, capsys):
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'fewshot[cluster]'")
+    out, broken = tmp_path / "out", "cells/sine-maml-*/seed0/last.pt"
+    assert main("reproduce", "fig4", "--out", out, "--executor", "local", "--at-once", 2) == 0
+    assert len(results(out)) == 6
+    (last,) = out.glob(broken)
+    last.write_bytes(b"not a checkpoint")
+    (last.parent / "result.json").unlink()
+    capsys.readouterr()
+    assert main("reproduce", "fig4", "--out", out, "--executor", "local") == 1
+    told = capsys.readouterr()
+    assert "MAML, sine failed" in told.err
+    assert "is damaged" in told.err
+    assert [c["runs"] for c in report(out, "fig4")["cells"]] == [1, 2, 2]
+
+
+def test_the_validation_scored_is_the_best(tiny, tmp_path, monkeypatch):
+    fig3 = experiments.EXPERIMENTS["fig3"]
+    monkeypatch.setitem(experiments.EXPERIMENTS, "fig3", type(fig3)(**{**vars(fig3), "cells": fig3.cells[:2]}))
+    monkeypatch.setattr("runners.reproduce.report.draw", lambda *args: None)
+    monkeypatch.setattr("runners.reproduce.checks.check", lambda *args: [])
+    assert main("reproduce", "fig3", "--out", tmp_path) == 0
+    cell = report(tmp_path, "fig3")["cells"][0]
+    for seed, score in enumerate(cell["scores"]):
+        (log,) = tmp_path.glob(f"cells/sine-fo-maml-*/seed{seed}/metrics.jsonl")
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        assert score == min(row["val/mse"] for row in rows if "val/mse" in row)
+
+
+def test_a_pair_is_trained_once_and_tested_on_its_target(tiny, tmp_path, data_dir, monkeypatch):
+    small = {"agent.filters": 4, "agent.inner_steps": 1, "env.n_way": 3, "env.n_shot": 1, "env.n_query": 2}
+    for name in ("table1", "table2"):
+        whole = experiments.EXPERIMENTS[name]
+        cells = [c for c in whole.cells if c.row == "MAML" and c.settings["env"] == "mini"][:1]
+        cells = [Cell(c.row, c.column, {**c.settings, **small}, c.target) for c in cells]
+        monkeypatch.setitem(experiments.EXPERIMENTS, name, type(whole)(**{**vars(whole), "cells": cells}))
+        monkeypatch.setattr("runners.reproduce.checks.check", lambda *args: [])
+    assert main("reproduce", "table2", "--out", tmp_path, "--data-dir", data_dir) == 0
+    assert main("reproduce", "table1", "--out", tmp_path, "--data-dir", data_dir) == 0
+    own, across = report(tmp_path, "table1")["cells"][0], report(tmp_path, "table2")["cells"][0]
+    assert (own["runs"], across["runs"]) == (2, 2)
+    assert len(list(tmp_path.glob("cells/*"))) == 1
+    assert own["episode_hashes"] != across["episode_hashes"]
+    assert not (tmp_path / "table1-quick.png").exists()
+    assert r"\begin{longtable}" in (tmp_path / "table2-quick.tex").read_text()
+
+
+# what the paper says of its settings
+PAPER = {
+    ("MAML", "miniImageNet 1-shot"): {"inner_steps": 5, "eval_steps": 10, "meta_batch": 4, "first_order": False},
+    ("FO-MAML", "CUB 5-shot"): {"inner_steps": 5, "eval_steps": 10, "meta_batch": 2, "first_order": True},
+    ("TURTLE", "CUB 1-shot"): {"inner_steps": 5, "meta_batch": 2, "hidden_layers": 5, "history": "gradients"},
+    ("Meta-learner LSTM", "miniImageNet 1-shot"): {"inner_steps": 12, "first_order": True, "raw_gradients": False},
+    ("Meta-learner LSTM", "miniImageNet 5-shot"): {"inner_steps": 5},
+    ("Meta-learner LSTM (enhanced)", "CUB 1-shot"): {"inner_steps": 8, "first_order": False, "raw_gradients": True},
+    ("Baseline++", "CUB 1-shot"): {"adapt_steps": 100, "check_every": 25},
+}
+
+
+@pytest.mark.parametrize("place", PAPER)
+def test_the_full_scale_is_the_papers(place, data_dir):
+    images = {"env.n_way": 2, "env.n_query": 2}  # the small data of the tests hold no more
+    (cell,) = [c for c in experiments.EXPERIMENTS["table1"].cells if (c.row, c.column) == place]
+    assert (cell.settings["env.n_way"], cell.settings["env.n_query"]) == (5, 16)
+    full = experiments.EXPERIMENTS["table1"].scales["full"]
+    plan = make_plan(cell.plan_settings(full, 0, str(data_dir)) | images)
+    assert PAPER[place].items() <= plan.agent_config.model_dump().items()
+    tasks = 60_000 if "1-shot" in place[1] else 40_000
+    assert (full.seeds, plan.run.train_tasks, plan.run.val_every, plan.run.test_tasks) == (5, tasks, 2500, 600)
+
+
+def test_fig3_is_gradient_only_with_rates_of_one():
+    fig3 = experiments.EXPERIMENTS["fig3"]
+    plans = [make_plan(cell.plan_settings(fig3.scales["full"], 0, None)) for cell in fig3.cells]
+    turtles = [p.agent_config for p in plans if "turtle" in p.run.agent]
+    assert len(plans) == 3 * (2 + 2 * 6)
+    assert len(turtles) == 36
+    assert {(c.history, c.time_input, c.loss_input, c.learned_rates) for c in turtles} == {
+        ("none", False, False, False)
+    }
+    assert {(c.inner_steps, c.hidden_layers, c.first_order) for c in turtles} == {
+        (t, n, order) for t in (1, 5, 10) for n in range(1, 7) for order in (True, False)
+    }
+    assert {p.run.train_tasks for p in plans} == {70_000}
+    assert fig3.scales["full"].seeds == 30
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fig6"], "did you mean"),
+        (["fig4", "--scale", "big"], "must be quick or full"),
+        (["fig4", "--executor", "cloud"], "must be here, local or slurm"),
+        (["fig4", "--cluster", "timeout_min=1"], "--executor local or slurm"),
+        (["fig4", "--executor", "local", "--cluster", "colour=red"], "colour"),
+        (["fig4", "--out", "/proc/nothing"], "can not be written"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, said, tmp_path, capsys):
+    where = [] if "--out" in words else ["--out", tmp_path / "out"]
+    assert main("reproduce", *words, *where) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.startswith("fsl: ")
+    assert err.count("\n") == 1
+    assert list(tmp_path.glob("out/*")) == []
+
+
+def test_missing_data_are_named_before_anything_runs(tiny, tmp_path, capsys):
+    assert main("reproduce", "table1", "--out", tmp_path / "out", "--data-dir", tmp_path / "none") == 2
+    err = capsys.readouterr().err
+    assert "mini and cub" in err
+    assert "fsl data prepare mini --source PATH" in err
+    assert err.count("\n") == 1
+
+
+def test_data_that_hold_too_little_are_told_before_anything_is_written(tiny, tmp_path, data_dir, capsys):
+    assert main("reproduce", "table1", "--out", tmp_path, "--data-dir", data_dir) == 2  # 8 images a class, not 17
+    err = capsys.readouterr().err
+    assert "images" in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.glob("cells/*")) == []
+
+
+def test_all_runs_what_it_can_and_says_what_it_left_out(tmp_path, capsys):
+    assert main("reproduce", "all", "--report-only", "--out", tmp_path, "--data-dir", tmp_path / "none") == 0
+    out = capsys.readouterr().out
+    assert {p.name for p in tmp_path.glob("*.md")} == {"fig3-quick.md", "fig4-quick.md"}
+    assert [line.split()[2] for line in out.splitlines() if line.startswith("left out")] == ["table1", "table2", "fig5"]

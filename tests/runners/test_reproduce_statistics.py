@@ -1,0 +1,108 @@
+"""What `fsl reproduce` computes from runs: the two statistics, the comparison with the paper, the claims."""
+
+import math
+
+import pytest
+
+from runners.reproduce import paper
+from runners.reproduce.checks import check
+from runners.reproduce.experiments import EXPERIMENTS
+from runners.reproduce.report import meets
+from runners.reproduce.statistics import (
+    Estimate,
+    apart,
+    mean_over_runs,
+    mean_without_outliers,
+    median_over_runs,
+)
+from runners.reproduce.summary import Summary, estimate
+
+
+def test_the_papers_statistic():
+    found = median_over_runs([1.0, 2.0, 6.0])
+    assert (found.value, found.runs) == (2.0, 3)
+    assert found.half == pytest.approx(1.96 * math.sqrt(7) / math.sqrt(3))  # the variance is (4 + 1 + 9) / 2
+    assert median_over_runs([1.0]).half is None
+    diverged = median_over_runs([1.0, 2.0, math.inf])
+    assert (diverged.value, diverged.half) == (2.0, None)
+
+
+def test_the_published_statistics():
+    found = mean_without_outliers([1.0, 2.0, 3.0, 4.0, 100.0])  # quartiles 2 and 4: 100 lies beyond 4 + 1.5 * 2
+    assert (found.value, found.runs) == (2.5, 4)
+    assert found.half == pytest.approx(1.96 * math.sqrt(5 / 3) / 2)
+    assert mean_without_outliers([1.0, math.inf]) == Estimate(1.0, None, 1)
+    assert mean_without_outliers([math.inf]).runs == 0
+    assert mean_over_runs([1.0, 3.0]).half == pytest.approx(1.96 / math.sqrt(2))  # sd with divisor n is 1
+
+
+@pytest.mark.parametrize(("gap", "known"), [(0.019, False), (0.021, True)])
+def test_intervals_meet_or_not(gap, known):
+    assert apart(Estimate(1.0, 0.01, 5), Estimate(1.0 + gap, 0.01, 5)) is known
+    assert apart(Estimate(1.0, None, 1), Estimate(2.0, 0.01, 5)) is None
+
+
+def with_scores(name, scores, hours=None):
+    """Summaries of an experiment whose cells have the given scores, by row and column, and hours."""
+    found = {}
+    for cell in EXPERIMENTS[name].cells:
+        values = scores(cell.row, cell.column)
+        times = [] if hours is None else [hours(cell.row)]
+        found[cell.row, cell.column] = Summary(cell, EXPERIMENTS[name].score, 2, values, values, hours=times)
+    return found
+
+
+def test_every_cell_of_the_tables_has_the_papers_value():
+    for name in ("table1", "table2", "fig5"):
+        for cell in EXPERIMENTS[name].cells:
+            assert paper.reference(name, cell.row, cell.column) is not None
+    beside = paper.reference("table2", "FO-MAML", "CUB → miniImageNet 5-shot")
+    assert (beside.estimate.value, beside.estimate.half) == (0.45, 0.01)
+    assert paper.reference("table1", "First-order TURTLE", "miniImageNet 5-shot").estimate.half == 0.04
+
+
+def test_the_papers_rounding_counts_when_intervals_are_compared():
+    cell = EXPERIMENTS["table1"].cells[0]  # the paper: 0.29 ± 0.00
+    meeting = Summary(cell, "test", 2, [0.294, 0.294], [0.294, 0.294])
+    other = Summary(cell, "test", 2, [0.296, 0.296], [0.296, 0.296])
+    assert meets(EXPERIMENTS["table1"], meeting) is True
+    assert meets(EXPERIMENTS["table1"], other) is False
+    assert meets(EXPERIMENTS["table1"], Summary(cell, "test", 2)) is None
+
+
+def verdicts(name, found):
+    return [v.holds for v in check(name, found)]
+
+
+def test_the_claims_hold_of_numbers_like_the_papers_and_fail_of_others():
+    def fig3(row, column):
+        steps = int(column.split()[-1])
+        base = {"F": 0.9, "T": 0.5 if "5 hidden" in row else 0.6, "M": 0.7}[row[0]]
+        base = 0.71 if row == "FO-MAML" else base
+        return [base - 0.001 * steps, base + 0.001 * steps]
+
+    assert verdicts("fig3", with_scores("fig3", fig3)) == [True, True, True, True]
+    assert verdicts("fig3", with_scores("fig3", lambda row, column: [0.6, 0.61])) == [None, True, False, False]
+
+    def fig4(row, column):
+        return {"MAML": [0.7, 0.71], "TURTLE": [0.4, 0.41], "Meta-learner LSTM": [0.4, 0.8]}[row]
+
+    assert verdicts("fig4", with_scores("fig4", fig4)) == [True, None]  # the LSTM's interval is too wide to tell
+    reverse = {"MAML": [0.3, 0.31], "TURTLE": [0.4, 0.41], "Meta-learner LSTM": [0.2, 0.21]}
+    assert verdicts("fig4", with_scores("fig4", lambda row, column: reverse[row])) == [False, False]
+    one = with_scores("fig4", lambda row, column: [] if row == "Meta-learner LSTM" else [0.5])
+    assert verdicts("fig4", one) == [None, None]
+
+    def table(row, column):
+        return [paper.reference("table1", row, column).estimate.value] * 2
+
+    assert verdicts("table1", with_scores("table1", table)) == [True, True, True, True]
+    slow = {"MAML": 2.0, "TURTLE": 2.1, "Meta-learner LSTM (enhanced)": 3.0}
+    timed = with_scores("fig5", table, lambda row: slow.get(row, 1.0))
+    assert verdicts("fig5", timed) == [True, True, True]
+    assert verdicts("fig5", with_scores("fig5", table, lambda row: 1.0)) == [False, True, False]
+    assert verdicts("fig5", with_scores("fig5", table)) == [None, None, None]
+
+
+def test_what_is_not_finite_is_null():
+    assert estimate(Estimate(math.inf, None, 1)) == {"value": None, "half": None, "runs": 1}
