@@ -76,7 +76,6 @@ def carry_on(folders: Sequence[Path], processes: int = 1) -> None:
 def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, processes: int) -> None:
     where = run_dir.group_of(folders)
     if processes > 1 and us.size == 1:
-        _announce(plans, where)
         code = launch.launch(where, processes)
         if code:
             raise typer.Exit(code)
@@ -86,7 +85,7 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         with locked(folders) if us.leads else nullcontext():
             for number, batch in enumerate(_side_by_side(plans, folders)):
                 run = Run([plans[i] for i in batch], [folders[i] for i in batch], us)
-                if number == 0 and launch.tells():
+                if number == 0 and us.leads:
                     _announce(plans, where)
                 run()
     except Interrupted as stop:
