@@ -41,7 +41,7 @@ def deal(env: FewShotVectorEnv, seeds: Sequence[int]) -> Episode:
 def show_validation(loggers: Loggers, agent: Agent, env: FewShotVectorEnv, seeds: list[int], tasks_seen: int) -> None:
     """Log a validation episode, the inner loop by its steps, and what the agent has learned."""
     with evaluating(agent):
-        support = deal(env, seeds[: min(FEW, env.num_envs)]).support
+        support = deal(env, seeds[:FEW]).support
         inner, charts = agent.inspect(agent.trajectory(support)[-1]), agent.charts(support)
         show_episode(loggers, agent, deal(env, seeds[:1]), "val", tasks_seen)
     if inner:
