@@ -42,7 +42,7 @@ def deal(env: FewShotVectorEnv, seeds: Sequence[int]) -> Episode:
 def show_validation(loggers: Loggers, agent: Agent, env: FewShotVectorEnv, seeds: list[int], tasks_seen: int) -> None:
     """Log a validation episode, the inner loop by its steps, and what the agent has learned."""
     with evaluating(agent):
-        few = by_shape(env.sampler, seeds, min(FEW, env.num_envs))[0]
+        few = by_shape(env.sampler, seeds, FEW)[0]
         support = deal(env, [seeds[i] for i in few]).support
         inner, charts = agent.inspect(agent.trajectory(support)[-1]), agent.charts(support)
         show_episode(loggers, agent, deal(env, seeds[:1]), "val", tasks_seen)
