@@ -23,10 +23,15 @@ BLOCKS = [
     for i, block in enumerate(re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL))
 ]
 (RIDGE,) = [b.values[0] for b in BLOCKS if "class Ridge" in b.values[0]]
-TEXT = "\n".join(PAGES.values())
+TEXT = "\n".join(PAGES.values()).replace("\\\n", " ")  # a command may go on in the next line
 COMMANDS = sorted({line.strip() for line in TEXT.splitlines() if line.startswith("    fsl ")})
 STAND_INS = {"mini": "glyphs", "cub": "textures", "my-birds": "textures", "steps": "sine", "protonet": "maml"}
-STAND_INS |= {"WORLD": "glyphs", "NAME": "maml", "SEED": "0"}  # placeholders of the results' pages
+STAND_INS |= {
+    "omniglot": "glyphs",
+    "WORLD": "glyphs",
+    "NAME": "maml",
+    "SEED": "0",
+}  # placeholders of the results' pages
 
 
 def python(cwd, *words):
@@ -78,16 +83,21 @@ def test_commands_have_options_that_exist(command, capsys):
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("fsl run --env") and "ridge" not in c])
-def test_runs_resolve(command, monkeypatch):
+def test_runs_resolve(command, monkeypatch, tmp_path):
     """To a plan; what needs data or a package is stood in for."""
     plans = []
 
-    def begin(settings, preset, *_):
-        names = [STAND_INS.get(name, name) for name in settings["env"].split("->")]
+    def planned(settings, preset, *_):
+        names = re.sub(r"[\w-]+(?<!-)", lambda name: STAND_INS.get(name[0], name[0]), settings["env"])
         agent = STAND_INS.get(settings["agent"], settings["agent"])
-        plans.append(make_plan(settings | {"env": "->".join(names), "agent": agent}, preset))
+        plans.append(make_plan(settings | {"env": names, "agent": agent}, preset))
+        return plans
 
-    monkeypatch.setattr(carry_out, "begin", begin)
+    monkeypatch.setattr(carry_out, "planned", planned)
+    monkeypatch.setattr(carry_out, "_carry_out", lambda *_: None)
+    monkeypatch.setattr(carry_out, "report", lambda folders: ({}, ""))
+    monkeypatch.setattr("runners.estimate.estimate", lambda *_: ({}, ""))
+    monkeypatch.chdir(tmp_path)
     words = [STAND_INS.get(word, word) for word in shlex.split(command, comments=True)[1:]]
     assert main(*words) == 0
     assert plans
