@@ -155,15 +155,15 @@ class Agent(nn.Module, ABC):
         """
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         task = Episode.from_obs({name: torch.as_tensor(value).unsqueeze(0) for name, value in obs.items()})
-        mode = self.training
+        task, mode = task.to(device), self.training
         self.eval()
-        with torch.no_grad():
-            predictions = self.predict(self.adapt(task.support.to(device)), task.query.to(device).x)[0].cpu()
-        self.train(mode)
-        if self.spec.kind == "regression":
-            return np.asarray(predictions.numpy())
-        n_way = int(task.support.labels.amax()) + 1 if len(task.support.labels[0]) else self.spec.n_outputs
-        return np.asarray(predictions[:, :n_way].argmax(-1).numpy())  # among the classes that this task has
+        try:
+            with torch.no_grad():
+                predictions = task.restrict(self.predict(self.adapt(task.support), task.query.x))[0].cpu()
+        finally:
+            self.train(mode)
+        answers = predictions.argmax(-1) if self.spec.kind == "classification" else predictions
+        return np.asarray(answers.numpy())
 
     def inspect(self, adapted: Any) -> dict[str, float]:
         """Numbers about an adaptation worth logging, for example {"loss/0": ..} by inner step."""

@@ -20,8 +20,7 @@ from runners.evaluate import evaluate, frozen_seeds
 from runners.machine import device_name, tune
 from runners.reproduce.experiments import AGENTS, GRADIENT_ONLY
 from runners.settings import section
-from runners.team import ALONE
-from runners.train import outer_step, parts_of
+from runners.step import outer_step
 
 AT_LEAST = 1.0
 """Seconds of CPU time for every rate."""
@@ -45,14 +44,12 @@ def rates(agent: str, workload: str, settings: dict[str, Any], runs: int, at_lea
     stack = Stack([cell.make_agent(sampler_of(workload, 0).spec) for _ in range(runs)])
     sampler = sampler_of(workload, stack.agent.config.minibatch)
     batch = stack.agent.config.tasks_per_step
-    parts = parts_of(stack.agent, batch, ALONE)
-    seeds = {part: task_seeds(0, "train", part.start, len(part)) * runs for part in parts}
-    train = {part: FewShotVectorEnv(sampler, len(seeds[part]), "cpu") for part in parts}
+    seeds = [task_seeds(run, "train", 0, batch) for run in range(runs)]
+    train = FewShotVectorEnv(sampler, 1, "cpu")
     stack.train()
 
     def step() -> None:
-        for part in parts:
-            outer_step(stack, train[part], seeds[part], last=part == parts[-1])
+        outer_step(stack, train, seeds)
 
     at_once = 2 if workload != "sine" else 100
     test = FewShotVectorEnv(sampler_of(workload, 0), at_once * runs, "cpu")
@@ -116,7 +113,7 @@ def main() -> None:
     print(f"One core of: {device_name(torch.device('cpu'))}\n")
     print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
     for name, runs, (training, evaluation), total in rows:
-        print(f"| {name} | {runs} | {training:.3g} | {evaluation:.3g} | {total:,.0f} |")
+        print(f"| {name} | {runs} | {training:.3g} | {evaluation:.3g} | {total:,.2g} |")
     print(f"| all | {sum(r[1] for r in rows)} | | | {sum(r[3] for r in rows):,.0f} |")
 
 

@@ -61,6 +61,14 @@ class Episode:
         """Read an observation of the vector environment (torch tensors with a leading B)."""
         return cls(Split(obs["support_x"], obs["support_y"]), Split(obs["query_x"], None))
 
+    def restrict(self, predictions: Tensor) -> Tensor:
+        """Scores [B, Q, N] of the n classes that the tasks' supports have: [B, Q, n]. Anything else stays as it is.
+
+        Where ways are drawn for every task, a network has outputs for the most classes.
+        """
+        y = self.support.labels
+        return predictions if y.is_floating_point() or not y.numel() else predictions[..., : int(y.amax()) + 1]
+
     def to(self, device: torch.device | str) -> Episode:
         """Move to `device`; uint8 images become float32 in [0, 1] there."""
         return Episode(self.support.to(device), self.query.to(device))

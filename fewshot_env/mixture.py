@@ -54,16 +54,17 @@ class Mixture:
         first, base = specs[0], sum(self._classes)
         outputs = base if self.config.minibatch else first.n_outputs
         for name, spec in zip(self.parts, specs, strict=True):
-            ours, theirs = (first.kind, first.in_shape), (spec.kind, spec.in_shape)
+            ours = (first.kind, first.in_shape, first.n_outputs if not self.config.minibatch else 0)
+            theirs = (spec.kind, spec.in_shape, spec.n_outputs if not self.config.minibatch else 0)
             if ours != theirs:
                 raise FewShotError(
-                    f"{'+'.join(self.parts)} mixes different spaces: {next(iter(self.parts))} has {ours[0]} of inputs "
-                    f"{ours[1]}, {name} has {theirs[0]} of inputs {theirs[1]}; mix environments with equal inputs"
+                    f"{'+'.join(self.parts)} mixes different spaces: {next(iter(self.parts))} has {_space(first)}, "
+                    f"{name} has {_space(spec)}; mix environments with equal inputs and outputs"
                 )
+        x_range, y_range = _widest([s.x_range for s in specs]), _widest([s.y_range for s in specs])
         if first.kind == "regression":
-            low, high = min(s.y_range[0] for s in specs), max(s.y_range[1] for s in specs)
-            return TaskSpec(first.kind, first.in_shape, 1, 1, first.x_range, (low, high))
-        return TaskSpec(first.kind, first.in_shape, outputs, base, first.x_range, (0, outputs - 1))
+            return TaskSpec(first.kind, first.in_shape, 1, 1, x_range, y_range)
+        return TaskSpec(first.kind, first.in_shape, outputs, base, x_range, (0, outputs - 1))
 
     def shapes(self, task_seeds: Sequence[int]) -> NDArray[np.int64]:
         """[B, 3]: each task's outputs, support items and query items."""
@@ -96,6 +97,14 @@ class Mixture:
     def _domains(self, task_seeds: Sequence[int], count: int) -> NDArray[np.int64]:
         """[B, count]: numbers of families."""
         return (uniforms(task_seeds, count, DOMAIN_DRAWS) * len(self.samplers)).astype(np.int64)
+
+
+def _space(spec: TaskSpec) -> str:
+    return f"{spec.kind} of inputs {'x'.join(map(str, spec.in_shape))} with {spec.n_outputs} outputs"
+
+
+def _widest(ranges: list[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def _alike(parts: list[Split]) -> list[Split]:

@@ -87,7 +87,7 @@ def _mixture(parts: list[EnvEntry]) -> EnvEntry:
     names = [part.name for part in parts]
     if len(set(names)) < len(names):
         raise FewShotError(f"the mixture {'+'.join(names)} names an environment twice; name each once")
-    name, id_ = "+".join(names), f"FewShot/{'.'.join(names)}-v0"
+    name, id_ = "+".join(names), f"FewShot/{'__'.join(names)}-v0"
     entry = EnvEntry(name, id_, f"fewshot_env.mixture:{name}", f"each task from one of {', '.join(names)}")
     if id_ not in gymnasium.registry:
         _register_id(entry)

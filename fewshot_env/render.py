@@ -41,16 +41,18 @@ def contact_sheet(spec: TaskSpec, task: Episode, answer: Tensor | None, most: in
     given = truth if answer is None else (answer.argmax(-1) if answer.dim() == 2 else answer).cpu()
     support_x, support_y = task.support.x[0].cpu(), task.support.labels[0].cpu()
     blank = torch.ones(3, *spec.in_shape[1:])
-    widest = min(most, int(torch.bincount(given, minlength=spec.n_outputs).max()))
+    n_way = 1 + int(torch.cat([support_y, given]).max())
+    shots, widest = int(support_y.bincount().max()), min(most, int(torch.bincount(given, minlength=n_way).max()))
     cells = []
-    for label in range(spec.n_outputs):
-        cells += [_framed(image, SUPPORT) for image in support_x[support_y == label]]
+    for label in range(n_way):
+        shown = [_framed(image, SUPPORT) for image in support_x[support_y == label]]
+        cells += shown + [blank] * (shots - len(shown))
         row = (given == label).nonzero().flatten()[:widest]
         for i in row.tolist():
             colour = SUPPORT if answer is None else (RIGHT if truth[i] == label else WRONG)
             cells.append(_framed(task.query.x[0, i].cpu(), colour))
         cells += [blank] * (widest - len(row))
-    columns = len(cells) // spec.n_outputs
+    columns = shots + widest
     grid = make_grid(torch.stack(cells), nrow=columns, padding=2, pad_value=1.0)
     picture: Picture = (grid.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
     return picture

@@ -19,6 +19,9 @@ from fewshot_env.sampler import TaskSampler
 SHAPE_DRAWS = 2**40
 """Where in a task's random numbers those stand that draw its shape: far behind those that draw the rest."""
 
+MOST = 10_000
+"""No task has more classes, or more items of a class, than this."""
+
 Count = int | tuple[int, int]
 """A number, or the lowest and the highest of a number that is drawn uniformly for every task."""
 
@@ -29,9 +32,9 @@ def at_least(least: int) -> BeforeValidator:
     def read(value: Any) -> Count:
         parts = value.split("-") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
         whole = all(isinstance(part, int) or (isinstance(part, str) and part.strip().isdecimal()) for part in parts)
-        numbers = [int(part) for part in parts] if whole and not isinstance(value, bool) else []
-        if len(numbers) not in (1, 2) or not least <= numbers[0] <= numbers[-1]:
-            raise ValueError(f"must be a whole number of at least {least}, or a range of such as LOW-HIGH")
+        numbers = [int(part) for part in parts] if whole and not any(isinstance(part, bool) for part in parts) else []
+        if len(numbers) not in (1, 2) or not least <= numbers[0] <= numbers[-1] <= MOST:
+            raise ValueError(f"must be a whole number from {least} to {MOST}, or a range of such as LOW-HIGH")
         return numbers[0] if numbers[0] == numbers[-1] else (numbers[0], numbers[-1])
 
     return BeforeValidator(read)
@@ -86,7 +89,7 @@ def the_shape(found: NDArray[np.int64]) -> tuple[int, int, int]:
         other = found[(found != found[0]).any(1)][0]
         raise FewShotError(
             f"tasks of different shapes (outputs, support, query) can not be dealt at once: {found[0].tolist()} and "
-            f"{other.tolist()}; deal those of one shape together (fewshot_env.sampler.by_shape)"
+            f"{other.tolist()}; deal those of one shape together (fewshot_env.shapes.by_shape)"
         )
     outputs, support, query = found[0].tolist()
     return outputs, support, query

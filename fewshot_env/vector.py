@@ -94,7 +94,8 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
             drawn = [_first_seed(int(self.np_random.integers(2**63)) if s is None else s) for s in seed]
         else:
             super().reset(seed=seed)
-            drawn = self._alike() if varies(self.sampler) and not options else self._draw(self.num_envs)
+            own = varies(self.sampler) and "task_seed" not in (options or {})
+            drawn = self._alike() if own else self._draw(self.num_envs)
         self._seeds = [int(s) for s in (options or {}).get("task_seed", drawn)]
         if len(self._seeds) != self.num_envs:
             raise ValueError(f"got {len(self._seeds)} task seeds for {self.num_envs} environments")

@@ -33,7 +33,7 @@ def of(name: str) -> dict[str, Any]:
     if name == "run":
         chosen = {label: paper_protocol(spec, n_shot) for label, spec, n_shot in KINDS}
         return {"name": name, "summary": "what depends on the tasks stands below"} | _told(RunConfig, "", chosen)
-    if name in ENVS or "/" in name or "+" in name:
+    if name in ENVS or "/" in name or ("+" in name and name not in AGENTS):
         entry = find_env(name)
         found = _told(sampler_class(entry.sampler).Config, "env.", hidden=RESERVED)
         return {"name": entry.name, "id": entry.id, "summary": entry.summary} | found

@@ -58,9 +58,11 @@ def evaluate(
     own = batches[team.rank :: team.size]
     own += batches[:1] * (-(-len(batches) // team.size) - len(own))  # every process has equally many
     found: list[tuple[list[int], Tensor]] = []
+    done = 0
     try:
-        for number, batch in enumerate(own):
-            between(min(number * at_once * team.size, len(seeds)))
+        for batch in own:
+            between(min(done * team.size, len(seeds)))
+            done += len(batch)
             found.append((batch, _scores(agent, env.of_size(len(batch) * runs), [seeds[i] for i in batch] * runs)))
     finally:
         agent.train(mode)
@@ -73,10 +75,10 @@ def evaluate(
 
 def _scores(agent: Agent, env: FewShotVectorEnv, seeds: list[int]) -> Tensor:
     """[R, B]: each run's score of tasks of one shape."""
-    obs, dealt = env.reset(options={"task_seed": seeds})
+    obs, _ = env.reset(options={"task_seed": seeds})
     episode = Episode.from_obs(obs)
     with torch.no_grad():
-        predictions = agent.predict(agent.adapt(episode.support), episode.query.x)[..., : dealt["n_outputs"]]
+        predictions = episode.restrict(agent.predict(agent.adapt(episode.support), episode.query.x))
     _, rewards, *_ = env.step(predictions)
     return rewards.where(predictions.isfinite().flatten(1).all(1), torch.nan).view(agent.runs, -1)
 

@@ -17,6 +17,9 @@ from fewshot_env.errors import FewShotError
 
 LOCK, HOLDER = ".lock", ".holder.json"
 
+MOMENT = 0.5
+"""Seconds: `fsl runs` holds a lock for less, to see whether it is free."""
+
 
 class InUse(FewShotError):
     """Another process holds a run's folder."""
@@ -31,7 +34,7 @@ def locked(folders: Sequence[Path]) -> Iterator[None]:
     with ExitStack() as held:
         for folder in folders:
             try:
-                held.enter_context(FileLock(folder / LOCK, timeout=0))
+                held.enter_context(FileLock(folder / LOCK, timeout=MOMENT))
                 for left in folder.glob(".*.partial"):
                     if not left.name.startswith(".eval-"):  # a test that another process is writing
                         left.unlink(missing_ok=True)

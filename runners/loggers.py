@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_env import durable
-from fewshot_env.errors import FewShotError, suggest
+from fewshot_env.errors import FewShotError, said, suggest
 from runners import chart_file
+from runners.say import log
 from runners.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def find(name: str) -> type[Logger]:
     except ModuleNotFoundError as error:
         mend = f"pip install 'fewshot[{name}]'" if name in LOGGERS else "install it"
         raise FewShotError(f"the logger {name!r} needs the package {error.name!r}: {mend}") from error
-    except Exception as error:  # whatever a package does wrong when it is imported
-        raise FewShotError(f"the logger {name!r} can not be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a package does wrong when it is imported
+        raise FewShotError(f"the logger {name!r} can not be imported: {said(error)}") from error
     if not (isinstance(found, type) and issubclass(found, Logger)):
         raise FewShotError(f"the logger {name!r} is not a class derived from runners.loggers.Logger")
     return found
@@ -129,7 +130,7 @@ class Loggers:
                 self._named.append(find(name)(folder, settings, tasks_seen))
             except Exception as error:  # whatever a service or its package does wrong
                 self.close()
-                raise FewShotError(f"the logger {name!r} can not begin: {error}") from error
+                raise FewShotError(f"the logger {name!r} can not begin: {said(error)}") from error
 
     @property
     def rows(self) -> int:
@@ -146,28 +147,36 @@ class Loggers:
     def write(self, tasks_seen: int, row: Row) -> None:
         """Give a row to every logger."""
         self._rows.write(tasks_seen, row)
-        for logger in self._named:
-            logger.write(tasks_seen, row)
+        self._have_each(lambda logger: logger.write(tasks_seen, row))
 
     def picture(self, tag: str, picture: NDArray[np.uint8] | None, tasks_seen: int) -> None:
         """Give a picture to every logger, if there is one."""
         if picture is not None:
-            for logger in self._named:
-                logger.picture(tag, picture, tasks_seen)
+            self._have_each(lambda logger: logger.picture(tag, picture, tasks_seen))
 
     def flush(self) -> None:
         """Have every logger write out what is pending."""
         self._rows.flush()
-        for logger in self._named:
-            logger.flush()
+        self.charts.flush()
+        self._have_each(lambda logger: logger.flush())
 
     def close(self) -> None:
         """Close every logger, and write the rows once more as metrics.csv, a line for each number of tasks."""
+        self._have_each(lambda logger: logger.close())
         self._rows.close()
         self.charts.close()
-        for logger in self._named:
-            logger.close()
         write_csv(self.folder)
+
+    def _have_each(self, act: Callable[[Logger], None]) -> None:
+        """Have every named logger do something. A plug-in that fails is told of once, and left out from then on."""
+        for logger in list(self._named):
+            try:
+                act(logger)
+            except Exception as error:
+                if logger in self.boards:  # its files lie in the run's folder: a full disk, say
+                    raise
+                self._named.remove(logger)
+                log.warning(f"fsl: the logger {type(logger).__name__} failed and is left out: {said(error)}")
 
 
 def read_rows(folder: Path) -> dict[int, dict[str, float]]:

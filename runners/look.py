@@ -63,7 +63,7 @@ def show_test(loggers: Loggers, agent: Agent, env: FewShotVectorEnv, seeds: list
         show_episode(loggers, agent, task, "test", tasks_seen)
         adapted = agent.adapt(task.support)
         features = agent.embed(adapted, task.query.x)
-        answers = agent.predict(adapted, task.query.x)[0]
+        answers = task.restrict(agent.predict(adapted, task.query.x))[0]
     if features is not None:
         columns, images = labels(agent, task, answers), task.query.x[0] if len(agent.spec.in_shape) == 3 else None
         for board in loggers.boards:
@@ -80,7 +80,7 @@ def answers_on_the_way(agent: Agent, task: Episode, most: int = 6) -> dict[str, 
     way = agent.trajectory(task.support)
     chosen = sorted({round(i) for i in torch.linspace(0, len(way) - 1, min(most, len(way))).tolist()})
     names = ["before", *(f"after step {t}" for t in range(1, len(way)))] if len(way) > 2 else ["before", "after"]
-    return {names[t]: agent.predict(way[t], task.query.x)[0] for t in chosen}
+    return {names[t]: task.restrict(agent.predict(way[t], task.query.x))[0] for t in chosen}
 
 
 def labels(agent: Agent, task: Episode, answers: Tensor) -> dict[str, list[Any]]:

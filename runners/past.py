@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fewshot_env.errors import FewShotError
+from runners.lock import LOCK
 from runners.score import over_seeds, short
 
 
@@ -95,13 +96,15 @@ def _tasks_seen(folder: Path) -> int:
 
 def _is_held(folder: Path) -> bool:
     """Whether a process works in the folder, which it then holds locked."""
-    if not (folder / ".lock").exists():
+    if not (folder / LOCK).exists():
         return False
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             return False
-    except (Timeout, OSError):
+    except Timeout:
         return True
+    except OSError:  # a folder that is not ours to write
+        return False
 
 
 def _json(file: Path) -> dict[str, Any]:

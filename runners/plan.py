@@ -150,8 +150,7 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     spec = family.spec
     sampler(**own, split="val")
     target = sampler_class(pair.target.sampler)
-    chosen = own if target.Config is sampler.Config else section(settings, "env")
-    shared = {k: v for k, v in chosen.items() if k in target.Config.model_fields}
+    shared = {k: v for k, v in own.items() if k in target.Config.model_fields}
     target_config = validate(target.Config, shared, "env.", RESERVED)
     pair.check(spec, target(**target_config.model_dump(exclude=set(RESERVED)), split="test").spec)
 

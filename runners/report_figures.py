@@ -15,14 +15,14 @@ import torch
 
 from agents.base import Agent
 from agents.chart import Chart
-from fewshot_env.errors import FewShotError
 from fewshot_env.render import draw, plot_curves, shades
-from runners import checkpoint
+from fewshot_env.shapes import by_shape
 from runners.chart_file import read_charts
 from runners.evaluate import frozen_seeds
 from runners.look import answers_on_the_way, deal, evaluating
 from runners.plan import Plan, make_plan
 from runners.plot import plot_chart
+from runners.retest import best_agent
 from runners.run_dir import read_settings
 from runners.svg import svg
 
@@ -102,11 +102,7 @@ def test(result: dict[str, Any]) -> Section:
 def looks(folder: Path) -> list[Section]:
     """The adaptation of test tasks step by step, and the first of them as a picture, with the best weights."""
     plan = make_plan(read_settings(folder))
-    agent, content = plan.make_agent(), checkpoint.load(folder / "best.pt", plan.device)
-    try:
-        agent.load_state(content["agent"])
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise FewShotError(f"the weights of {folder} do not fit its settings") from error
+    agent = best_agent(plan, folder)
     with evaluating(agent):
         return [("Adaptation", "", [*trajectories(plan, agent), *episode(plan, agent)])]
 
@@ -115,9 +111,9 @@ def trajectories(plan: Plan, agent: Agent) -> list[Figure]:
     """The scores of some test tasks after every inner step."""
     env, seeds = plan.make_env("test", plan.run.eval_batch), frozen_seeds("test", min(TASKS, plan.run.test_tasks))
     found = []
-    for start in range(0, len(seeds), env.num_envs):
-        task = deal(env, seeds[start : start + env.num_envs])
-        way = [agent.predict(adapted, task.query.x) for adapted in agent.trajectory(task.support)]
+    for part in by_shape(env.sampler, seeds, env.num_envs):
+        task = deal(env, [seeds[i] for i in part])
+        way = [task.restrict(agent.predict(adapted, task.query.x)) for adapted in agent.trajectory(task.support)]
         found.append(torch.stack([plan.spec.score(p, task.query.labels) for p in way], 1).cpu())
     scores = np.vectorize(plan.spec.reported)(torch.cat(found).numpy())  # [tasks, T + 1]
 

@@ -34,10 +34,10 @@ def outer_step(
     for part in parts:
         own = [of_run[i] for of_run in seeds for i in part]
         face = env.of_size(len(own))
-        obs, dealt = face.reset(options={"task_seed": own})
+        obs, _ = face.reset(options={"task_seed": own})
         episode = Episode.from_obs(obs)
         adapted = agent.adapt(episode.support)
-        predictions = agent.predict(adapted, episode.query.x)[..., : dealt["n_outputs"]]
+        predictions = episode.restrict(agent.predict(adapted, episode.query.x))
         *_, info = face.step(predictions)
         inner.append((len(part), stack.inspect(adapted)))
         if part is parts[-1]:

@@ -38,11 +38,15 @@ def check(executor: str, parameters: dict[str, Any]) -> None:
 
 def carry_out(jobs: Sequence[Job], executor: str, at_once: int | None, parameters: dict[str, Any], out: Path) -> int:
     """Carry out the jobs; returns how many failed, each with a line that says where its log is."""
+    failed = 0
     if executor == "here":
         for number, job in enumerate(jobs, 1):
             print(f"{number} of {len(jobs)}: {job.name}", flush=True)
-            job()
-        return 0
+            wrong = _call(job)
+            if wrong is not None:
+                print(f"fsl: {job.name} failed: {wrong}", file=sys.stderr, flush=True)
+                failed += 1
+        return failed
     on = _executor(executor, out / "jobs", parameters)
     if executor == "slurm":
         on.update_parameters(slurm_array_parallelism=at_once or len(jobs))
@@ -50,7 +54,6 @@ def carry_out(jobs: Sequence[Job], executor: str, at_once: int | None, parameter
         print(f"{len(jobs)} jobs are Slurm array {submitted[0].job_id.split('_')[0]}; logs are in {out / 'jobs'}")
         print("leaving (Ctrl-C) does not stop them; the same command later goes on and reports", flush=True)
         return _wait(jobs, submitted)
-    failed = 0
     width = at_once or os.cpu_count() or 1
     waiting = list(jobs)
     running: list[tuple[Job, Any]] = []

@@ -17,6 +17,7 @@ from runners.settings import Settings
 
 NO_MATTER = (
     "seed", "device", "threads", "eval_batch", "log_every", "env.data_dir", "agent.at_once", "agent.recompute",
+    "loggers", "on_nan",
 )  # fmt: skip
 """Settings that tell runs of one cell apart, or change speed alone."""
 

@@ -91,7 +91,7 @@ def test_sines_mix_too_and_regression_minibatches_pool_them():
 
 
 def test_what_can_not_be_mixed(data_dir):
-    with pytest.raises(FewShotError, match=r"glyphs has .*28, 28.*, mini has .*84, 84"):
+    with pytest.raises(FewShotError, match=r"glyphs has .*28x28.*, mini has .*84x84"):
         mixture("glyphs+mini", data_dir=str(data_dir), n_query=2)
     with pytest.raises(FewShotError, match="twice"):
         find("mini+mini")

@@ -128,6 +128,29 @@ def test_every_agent_on_a_mixture_of_unequal_tasks(agent, tmp_path, capsys):
     assert main("eval", only_run(tmp_path), "--env", "glyphs+textures", "--tasks", 4) == 0
 
 
+def test_reports_and_replays_know_only_the_classes_that_a_task_has(tmp_path):
+    from fewshot_env.render import contact_sheet
+    from runners.faults import trace
+
+    sampler = family("glyphs")
+    agent = agents.make("maml", sampler.spec, inner_steps=1, filters=4)
+    for seed in task_seeds(0, "test", 0, 12):
+        task = sampler.sample([seed]).to("cpu")
+        n_way = int(task.support.y.max()) + 1
+        agent.eval()
+        scores = task.restrict(agent.predict(agent.adapt(task.support), task.query.x))
+        assert scores.shape[2] == n_way
+        loss = {number.name: number.value for number in trace(agent, task)}["query loss"]
+        expected = torch.nn.functional.cross_entropy(scores.flatten(0, 1), task.query.y.flatten())
+        assert loss == pytest.approx(expected.item(), rel=1e-4)
+        height = contact_sheet(sampler.spec, task, scores[0]).shape[0]
+        assert height == n_way * (28 + 2) + 2  # a row for each class, with a gap of 2 pixels
+    words = ["run", "--env", "glyphs", "--agent", "maml", *GLYPHS, "--log-dir", tmp_path]
+    assert main(*words) == 0
+    assert main("report", only_run(tmp_path)) == 0
+    assert "before and after the adaptation" in (only_run(tmp_path) / "report.html").read_text()
+
+
 def test_bad_ranges(capsys):
     assert main("run", "--env", "glyphs", "--agent", "maml", "--set", "env.n_way=5-3") == 2
-    assert "env.n_way is '5-3', but: must be a whole number of at least 2" in capsys.readouterr().err
+    assert "env.n_way is '5-3', but: must be a whole number from 2 to 10000" in capsys.readouterr().err
