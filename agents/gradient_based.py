@@ -55,8 +55,12 @@ class GradientBased(NeuralAgent):
     def make_rule(self, net: Net) -> UpdateRule:
         """The method's update rule for weights of `net`; an nn.Module where it has parameters."""
 
-    def adapt(self, support: Split, watch: Watch | None = None) -> Adapted:
+    def adapt(self, support: Split) -> Adapted:
         """Fast weights after T updates from the prior (line 6 to 9); the prior itself where S = 0."""
+        return self._watched(support, None)
+
+    def _watched(self, support: Split, watch: Watch | None) -> Adapted:
+        """`adapt`, with a look at every update."""
         config, tasks = self.config, support.x.shape[0]
         with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
             params = self.prior.unsqueeze(1).expand(-1, tasks // self.runs, -1).reshape(tasks, -1)
@@ -90,7 +94,7 @@ class GradientBased(NeuralAgent):
             both = torch.stack([step.grads, step.after - step.before], 1)
             norms.append(torch.linalg.vector_norm(both.detach(), dim=-1).unsqueeze(1))
 
-        last = self.adapt(support, watch)
+        last = self._watched(support, watch)
         way = [*(Adapted(w, last.losses, self.stats_for_query(self.net, w, support)) for w in weights), last]
         seen = torch.cat(norms, 1)
         return [replace(a, losses=last.losses[:, :t], norms=seen[:, :t]) for t, a in enumerate(way)]
@@ -103,5 +107,5 @@ class GradientBased(NeuralAgent):
             name = "first step" if not seen else "last step"
             seen[name] = (step.grads.detach(), (step.after - step.before).detach())
 
-        self.adapt(support, watch)
+        self._watched(support, watch)
         return {"update": update_by_gradient(seen)} if seen else {}
