@@ -155,7 +155,7 @@ class MetaLSTM(GradientBased):
             forget.append(quantiles(step.state.forget))
             rate.append(quantiles(step.state.rate))
 
-        self.adapt(support, watch)
+        self._watched(support, watch)
         found = super().charts(support)
         if forget:
             found["gates/forget"] = by_step(forget, "f", "forget gate: share of the weight that stays")
