@@ -1,7 +1,7 @@
 """The folder of a run.
 
-config.json, metrics.jsonl and .csv, charts.jsonl, TensorBoard events, last.pt, best.pt, result.json; faults/ with episodes that
-were not finite; report.html and eval-*.json where they were asked for.
+config.json, metrics.jsonl and .csv, charts.jsonl, TensorBoard events, last.pt, best.pt, result.json; faults/ with
+episodes that were not finite; report.html and eval-*.json where they were asked for.
 """
 
 from __future__ import annotations
