@@ -32,6 +32,11 @@ class ImageConfig(TaskConfig):
     )
 
 
+def named(config: ImageConfig) -> str:
+    """What tells the tasks of a store apart; `balanced` tasks keep the name that they had before there were others."""
+    return config.model_dump_json(exclude={"data_dir", "balanced"} if config.balanced else {"data_dir"})
+
+
 class ImageSampler:
     """Deals n_way classes and n_shot + n_query distinct images of each; order shuffled, labels by draw."""
 
@@ -50,8 +55,7 @@ class ImageSampler:
         self.varies = not (config.minibatch or (isinstance(config.n_way, int) and isinstance(config.n_shot, int)))
         self.support_size = 0 if config.minibatch else self._ways * self._shots
         self.query_size = config.minibatch or self._ways * config.n_query
-        usual = {"balanced"} if config.balanced else set()  # plain tasks keep the name that they have always had
-        tasks = config.model_dump_json(exclude={"data_dir"} | usual)
+        tasks = named(config)
         self.fingerprint = f"images-v0 {store.name} {store.index['sha256']} {tasks}{store.own_split}"
         self._starts = np.array([c.start for c in self.classes], dtype=np.int64)
         self._images = np.asarray(store.images)  # the same map, without the subclass's bookkeeping

@@ -34,7 +34,7 @@ def at_least(least: int) -> BeforeValidator:
         whole = all(isinstance(part, int) or (isinstance(part, str) and part.strip().isdecimal()) for part in parts)
         numbers = [int(part) for part in parts] if whole and not any(isinstance(part, bool) for part in parts) else []
         if len(numbers) not in (1, 2) or not least <= numbers[0] <= numbers[-1] <= MOST:
-            raise ValueError(f"must be a whole number from {least} to {MOST}, or a range of such as LOW-HIGH")
+            raise ValueError(f"it must be a whole number from {least} to {MOST}, or two of them, LOW-HIGH")
         return numbers[0] if numbers[0] == numbers[-1] else (numbers[0], numbers[-1])
 
     return BeforeValidator(read)

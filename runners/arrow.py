@@ -32,11 +32,10 @@ def rescue(words: Sequence[str]) -> list[str]:
     if file is None:
         raise FewShotError(
             f"--env is {given!r}: a shell takes the > of an unquoted arrow for itself; "
-            f"quote it, --env '{source}->TARGET', or write {source}:TARGET"
+            f"quote it, --env '{source}->TARGET', or write {source}:TARGET, and remove the file that the shell made"
         )
     pair = f"{source}->{file}"
-    _output_to_terminal()
-    left = _remove_if_empty(file)
+    left = _remove_if_empty(file) if _output_to_terminal() else "There the output goes, since errors go there, too"
     print(
         f"fsl: the shell read {pair} as: write the output to the file {file}. {left}, and {pair} goes on. "
         f"Quote it next time: --env '{pair}'",
@@ -77,17 +76,27 @@ def _value(words: Sequence[str], option: str) -> str | None:
     return None
 
 
-def _output_to_terminal() -> None:
-    """Point stdout at the terminal, or at stderr where there is none."""
+def _output_to_terminal() -> bool:
+    """Point stdout at the terminal, or at stderr where there is none.
+
+    After `2>&1` stderr goes to the file, too: both are pointed at the terminal, or, without one, neither. Returns
+    whether the output goes elsewhere than to the file.
+    """
     sys.stdout.flush()
+    both = os.path.samestat(os.fstat(1), os.fstat(2))
     try:
         terminal = 2 if os.isatty(2) else os.open("/dev/tty", os.O_WRONLY)
     except OSError:
+        if both:
+            return False
         terminal = 2
     os.dup2(terminal, 1)
-    if terminal != 2:
+    if both:
+        os.dup2(terminal, 2)
+    if terminal > 2:
         os.close(terminal)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return True
 
 
 def _remove_if_empty(file: str) -> str:

@@ -30,7 +30,7 @@ def list_(data_dir: DataDir = None, as_json: Json = False) -> None:
         envs = [{"name": e.name, "id": e.id, "ready": ready[e.name], "summary": e.summary} for e in ENVS.values()]
         agents = [{"name": a.name, "class": a.where, "summary": a.summary} for a in AGENTS.values()]
         width = max(map(len, [*ENVS, *AGENTS]))
-        lines = ["environments (join two as 'SOURCE->TARGET')"]
+        lines = ["environments (join two as 'SOURCE->TARGET', mix them as NAME+NAME)"]
         rows = [(f"{e.name:<{width}}", "ready" if ready[e.name] else "no data", e.summary) for e in ENVS.values()]
         lines += [columns(rows)]
         if not all(ready.values()):

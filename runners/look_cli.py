@@ -13,15 +13,17 @@ def compare(
         list[Path],
         typer.Argument(metavar="RUN...", help="Folders of runs (or of runs by seed), or files that fsl eval wrote."),
     ],
-    plot: Annotated[Path, typer.Option(help="Where the picture goes, PNG or SVG.")] = Path("comparison.png"),
+    plot: Annotated[Path | None, typer.Option(help="Draw a picture, too: a PNG or SVG file.")] = None,
 ) -> None:
     """Compare runs on the same test episodes, task by task, with the first: a table and a picture."""
     from runners import compare as comparing
 
     found = comparing.read_all(runs)
-    comparing.plot(found, plot)
+    if plot is not None:
+        comparing.plot(found, plot)
     print(comparing.table(found))
-    print(f"picture: {plot}")
+    if plot is not None:
+        print(f"picture: {plot}")
 
 
 def report(

@@ -136,7 +136,7 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
         raise FewShotError(f"the preset is {preset!r}, but must be paper or quick")
     for key in ("env", "agent"):
         if not isinstance(settings.get(key), str):
-            raise FewShotError(f"--{key} is missing; `fsl list` shows the {key}s")
+            raise FewShotError(f"--{key} is missing; `fsl list` shows what there is")
     unknown = [k for k in settings if "." in k and k.split(".")[0] not in ("env", "agent")]
     if unknown:
         raise FewShotError(f"unknown setting {unknown[0]!r}; it must begin with 'env.' or 'agent.', or have no dot")

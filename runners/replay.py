@@ -17,11 +17,15 @@ def replay(
     from runners import checkpoint
     from runners.faults import first_unsound, trace
 
+    if not file.is_file():
+        raise FewShotError(f"there is no file {file}; name an episode that a run saved, RUN/faults/*.pt")
     content = checkpoint.load(file)
     try:
         agent, episode, fault = _set_up(content)
         name, numbers = content["settings"]["agent"], trace(agent, episode)
         head = f"{name}, {fault['split']} task {fault['task_seed']}, met after {fault['tasks_seen']} tasks"
+    except FewShotError:  # an agent that is not there, say
+        raise
     except Exception as error:  # whatever a file of another form leads to
         raise FewShotError(f"{file} is no saved episode; name a file of a run's folder faults/") from error
     first = first_unsound(numbers)

@@ -19,7 +19,8 @@ def run(
     env: Annotated[
         str | None,
         typer.Option(
-            help="NAME, or 'SOURCE->TARGET' (also SOURCE:TARGET): see fsl list.", autocompletion=complete.environments
+            help="NAME, 'SOURCE->TARGET' (also SOURCE:TARGET), or NAME+NAME for a mixture: see fsl list.",
+            autocompletion=complete.environments,
         ),
     ] = None,
     agent: AgentName = None,
@@ -101,15 +102,6 @@ def run(
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of the same keys.", rich_help_panel=SETTINGS)] = None,
-    logger: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Where numbers go besides files: tensorboard, wandb, mlflow, or module:Class; repeat for several; "
-            "default tensorboard.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
     log_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.", rich_help_panel=FOLDERS)] = Path(
         "runs"
     ),
@@ -126,6 +118,15 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where numbers go besides files: tensorboard, wandb, mlflow, or module:Class; repeat for several; "
+            "default tensorboard.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fewshot_env.images import ImageConfig, ImageSampler
+from fewshot_env.images import ImageConfig, ImageSampler, named
 from fewshot_env.rng import SPLITS, random_bits
 from fewshot_env.sampler import TaskConfig
 from fewshot_env.store import ImageClass, ImageStore
@@ -73,7 +73,7 @@ class WorldSampler(ImageSampler):
         self.world = _world(name, draw, config.size)
         super().__init__(self.world.store, **config.model_dump(exclude={"size"}))
         self.config = config
-        self.fingerprint = f"{name}-v0 {config.model_dump_json(exclude={'data_dir'})}"
+        self.fingerprint = f"{name}-v0 {named(config)}"
 
     def _read(self, items: NDArray[np.int64]) -> Tensor:
         self.world.need(items)

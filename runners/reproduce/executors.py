@@ -42,9 +42,10 @@ def carry_out(jobs: Sequence[Job], executor: str, at_once: int | None, parameter
     if executor == "here":
         for number, job in enumerate(jobs, 1):
             print(f"{number} of {len(jobs)}: {job.name}", flush=True)
-            wrong = _call(job)
-            if wrong is not None:
-                print(f"fsl: {job.name} failed: {wrong}", file=sys.stderr, flush=True)
+            try:
+                job()
+            except FewShotError as error:
+                print(f"fsl: {job.name} failed: {error}", file=sys.stderr, flush=True)
                 failed += 1
         return failed
     on = _executor(executor, out / "jobs", parameters)

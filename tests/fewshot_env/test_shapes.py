@@ -40,7 +40,7 @@ class Counted(BaseModel):
     "wrong", [1, "1-3", "5-3", "a", "", "2-3-4", [2, 3, 4], [], None, True, 2.5, [2, True], "-3", 10**20]
 )
 def test_wrong_counts(wrong):
-    with pytest.raises(ValidationError, match="whole number from 2 to 10000, or a range of such as LOW-HIGH"):
+    with pytest.raises(ValidationError, match="whole number from 2 to 10000, or two of them, LOW-HIGH"):
         Counted(n=wrong)
 
 

@@ -54,6 +54,19 @@ def test_without_a_terminal_the_output_goes_to_stderr(shell, in_shell):
     assert list(in_shell.here.iterdir()) == []
 
 
+def test_errors_sent_after_the_output_are_not_lost(shell, in_shell):
+    """`2>&1` sends stderr into the file, too: without a terminal the file is all there is, and it is kept."""
+    done = in_shell(shell, f"{COMMAND} 2>&1")
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("", "")
+    told, words = (in_shell.here / "cub").read_text().splitlines()
+    assert "There the output goes, since errors go there, too" in told
+    assert words == MENDED
+    shown = in_shell(shell, f"rm cub; {COMMAND} 2>&1", terminal=True).stdout.splitlines()
+    assert shown[-1] == MENDED
+    assert list(in_shell.here.iterdir()) == []
+
+
 def test_in_a_terminal_the_output_comes_back_to_it(shell, in_shell):
     done = in_shell(shell, f"{COMMAND} 2>err", terminal=True)
     assert done.returncode == 0, done.stdout

@@ -19,8 +19,8 @@ RUN = ["run", "--env", "sine", "--agent", "maml"]
     ("line", "message"),
     [
         ("run --envv sine", "fsl run has no option --envv (did you mean '--env'?); fsl run --help lists them"),
-        ("run --n-way x", "--n-way is 'x', but: Input should be a valid integer"),
-        ("run --n-way=x", "--n-way is 'x', but: Input should be a valid integer"),
+        ("run --n-query x", "--n-query is 'x', but: Input should be a valid integer"),
+        ("run --n-query=x", "--n-query is 'x', but: Input should be a valid integer"),
         ("run --seeds 0", "--seeds is '0', but: Input should be greater than or equal to 1"),
         ("run --env", "option '--env' requires an argument; see fsl run --help"),
         ("rum", "fsl has no command 'rum' (did you mean 'run'?); fsl --help lists them"),

@@ -111,7 +111,7 @@ def test_nothing_before_step_depends_on_the_query_answers():
     ):
         (obs, info), (obs2, info2) = one.reset(options=options), other.reset(options=options)
         assert obs.keys() == obs2.keys() == {"support_x", "support_y", "query_x"}
-        assert info.keys() == info2.keys() == {"task_seed"}
+        assert info.keys() == info2.keys() == {"task_seed", "n_outputs"}
         assert all((obs[name] == obs2[name]).all() for name in obs)
         answers = torch.zeros(2, 50, 1) if isinstance(one, FewShotVectorEnv) else np.zeros((50, 1))
         assert (one.step(answers)[4]["query_y"] == -other.step(answers)[4]["query_y"]).all()

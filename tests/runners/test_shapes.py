@@ -155,4 +155,4 @@ def test_reports_and_replays_know_only_the_classes_that_a_task_has(tmp_path):
 
 def test_bad_ranges(capsys):
     assert main("run", "--env", "glyphs", "--agent", "maml", "--set", "env.n_way=5-3") == 2
-    assert "env.n_way is '5-3', but: must be a whole number from 2 to 10000" in capsys.readouterr().err
+    assert "env.n_way is '5-3', but: it must be a whole number from 2 to 10000" in capsys.readouterr().err
