@@ -18,7 +18,7 @@ def package(tmp_path_factory):
 
 def test_it_is_listed_explained_and_run(package):
     _, command = package
-    assert "  protonet        plug-in fewshot_protonet.agent:ProtoNet" in command("runners", "list")
+    assert "  protonet       plug-in fewshot_protonet.agent:ProtoNet" in command("runners", "list")
     assert "agent.padding = 1" in command("runners", "show", "protonet")
     tiny = ["env.n_query=2", "agent.filters=4", "train_tasks=4", "val_tasks=2", "test_tasks=4"]
     words = ["--agent", "protonet", *(word for pair in tiny for word in ("--set", pair))]

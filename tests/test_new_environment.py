@@ -19,7 +19,7 @@ def package(tmp_path_factory):
 
 def test_it_is_listed_explained_and_run(package):
     _, fsl = package
-    assert "steps           a step between two levels, 5-shot" in fsl("runners", "list")
+    assert "steps          ready    a step between two levels, 5-shot" in fsl("runners", "list")
     assert "env.height = 4.0" in fsl("runners", "show", "steps")
     tiny = ["train_tasks=8", "val_every=8", "val_tasks=2", "test_tasks=4", "env.height=2"]
     words = ["--agent", "maml", *(word for pair in tiny for word in ("--set", pair))]
