@@ -91,8 +91,8 @@ def python(site, *words):
 def test_the_list_names_each_in_one_line_and_goes_on(site):
     done = python(site, "-m", "runners", "list")
     assert done.returncode == 0
-    assert "  good            a plug-in\n" in done.stdout
-    assert "  half            plug-in half:Plug\n" in done.stdout
+    assert "  good           ready    a plug-in\n" in done.stdout
+    assert "  half           plug-in half:Plug\n" in done.stdout
     expected = {f"agent plug-in '{name}'": words for name, (_, words) in SKIPPED_AGENTS.items()}
     expected |= {f"environment plug-in '{name}'": words for name, (_, words) in ENVS.items()}
     for line, (what, words) in zip(sorted(done.stderr.splitlines()), sorted(expected.items()), strict=True):
