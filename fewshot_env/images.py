@@ -16,7 +16,7 @@ from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import draw_distinct, uniforms
 from fewshot_env.sampler import TaskConfig
-from fewshot_env.shapes import SHAPE_DRAWS, Count, at_least, draw_count, ends, the_shape
+from fewshot_env.shapes import Count, at_least, draw_counts, ends, the_shape
 from fewshot_env.store import ImageStore, data_dir
 
 
@@ -86,11 +86,10 @@ class ImageSampler:
 
     def _draw_shots(self, task_seeds: Sequence[int]) -> NDArray[np.int64]:
         """[B, N]: the support items of each class of each task, 0 for classes that a task does not have."""
-        c, places = self.config, np.arange(self._ways)
-        u = uniforms(task_seeds, 1 + self._ways, SHAPE_DRAWS)
-        ways = draw_count(u[:, :1], c.n_way)
-        shots = draw_count(u[:, 1:2] if c.balanced else u[:, 1:], c.n_shot)
-        return np.where(places < ways, shots, 0)
+        c = self.config
+        ways = draw_counts(task_seeds, 0, 1, c.n_way)
+        shots = draw_counts(task_seeds, 1, 1 if c.balanced else self._ways, c.n_shot)
+        return np.where(np.arange(self._ways) < ways, shots, 0)
 
     def sample(self, task_seeds: Sequence[int]) -> Episode:
         """Deal one task per seed: x uint8 [B, S, 3, H, W] (channels last in memory), y int64 [B, S].

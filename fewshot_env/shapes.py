@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
 from fewshot_env.errors import FewShotError
+from fewshot_env.rng import uniforms
 from fewshot_env.sampler import TaskSampler
 
 SHAPE_DRAWS = 2**40
@@ -45,9 +46,12 @@ def ends(count: Count) -> tuple[int, int]:
     return (count, count) if isinstance(count, int) else count
 
 
-def draw_count(u: NDArray[np.float64], count: Count) -> NDArray[np.int64]:
-    """Numbers drawn uniformly from the lowest to the highest, from uniforms in [0, 1)."""
+def draw_counts(task_seeds: Sequence[int], first: int, places: int, count: Count) -> NDArray[np.int64]:
+    """[B, places]: numbers drawn uniformly from the lowest to the highest, by a shape's draws from `first` on."""
     low, high = ends(count)
+    if low == high:
+        return np.full((len(task_seeds), places), low)
+    u = uniforms(task_seeds, places, SHAPE_DRAWS + first)
     return low + (u * (high - low + 1)).astype(np.int64)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.rng import uniforms
 from fewshot_env.sampler import TaskConfig
-from fewshot_env.shapes import SHAPE_DRAWS, Count, at_least, draw_count, ends, the_shape
+from fewshot_env.shapes import Count, at_least, draw_counts, ends, the_shape
 
 Range = tuple[float, float]
 
@@ -63,7 +63,7 @@ class SineSampler:
 
     def shapes(self, task_seeds: Sequence[int]) -> NDArray[np.int64]:
         """[B, 3]: 1 output, and each task's support and query points."""
-        shots = draw_count(uniforms(task_seeds, 1, SHAPE_DRAWS)[:, 0], self.config.n_shot)
+        shots = draw_counts(task_seeds, 0, 1, self.config.n_shot)[:, 0]
         return np.stack([np.ones_like(shots), shots, np.full_like(shots, self.config.n_query)], axis=1)
 
     def sample(self, task_seeds: Sequence[int]) -> Episode:

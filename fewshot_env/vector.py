@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewshot_env.episode import Episode
 from fewshot_env.sampler import TaskSampler, build_sampler
-from fewshot_env.shapes import shapes, the_shape, varies
+from fewshot_env.shapes import shapes, varies
 from fewshot_env.spaces import action_space, observation_space
 
 
@@ -99,8 +99,8 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         self._seeds = [int(s) for s in (options or {}).get("task_seed", drawn)]
         if len(self._seeds) != self.num_envs:
             raise ValueError(f"got {len(self._seeds)} task seeds for {self.num_envs} environments")
-        n_outputs, _, _ = the_shape(shapes(self.sampler, self._seeds))
         self._task = self.sampler.sample(self._seeds).to(self.device)
+        n_outputs = int(shapes(self.sampler, self._seeds[:1])[0, 0])  # all have one shape, else sample has refused
         obs = {
             "support_x": self._task.support.x,
             "support_y": self._task.support.labels,

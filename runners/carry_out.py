@@ -10,14 +10,13 @@ from typing import Any
 
 import typer
 
-from agents.stack import can_stack
 from fewshot_env.errors import FewShotError
 from runners import launch, run_dir, team
 from runners.checkpoint import load
 from runners.evaluate import in_words
 from runners.lock import locked
 from runners.loggers import find as find_logger
-from runners.plan import Plan, make_plan
+from runners.plan import Plan, make_plan, side_by_side
 from runners.say import log
 from runners.score import over_seeds, seeds_in_words
 from runners.settings import Settings
@@ -114,7 +113,7 @@ def _announce(plans: Sequence[Plan], where: Path) -> None:
 
 def _side_by_side(plans: Sequence[Plan], folders: Sequence[Path]) -> list[list[int]]:
     """The runs, by number, in portions to be trained at once: of small agents, equally far, with tasks of one shape."""
-    if len(plans) == 1 or plans[0].varies or not can_stack(plans[0].make_agent()):
+    if len(plans) == 1 or not side_by_side(plans[0]):
         return [[i] for i in range(len(plans))]
     by_progress: dict[tuple[float, ...], list[int]] = {}
     for i, folder in enumerate(folders):

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from agents.base import Agent
-from agents.stack import Stack, can_stack
+from agents.stack import Stack
 from runners.evaluate import evaluate, frozen_seeds
 from runners.machine import peak_memory, tune
-from runners.plan import Plan
+from runners.plan import Plan, side_by_side
 from runners.say import duration, wrapped
 from runners.step import dealt_seeds, outer_step
 from runners.team import Team
@@ -30,7 +30,7 @@ def estimate(plans: Sequence[Plan], processes: int) -> tuple[dict[str, Any], str
     """
     plan, team = plans[0], Team(0, processes)
     tune(plan.run.threads)
-    stacked = plans if can_stack(plan.make_agent()) and not plan.varies else plans[:1]
+    stacked = plans if side_by_side(plan) else plans[:1]
     rounds = len(plans) // len(stacked)
     stack = Stack([p.make_agent() for p in stacked])
     steps, step_seconds = _time(_outer_steps(stack, stacked, team), plan) if stack.agent.learns else (0, 0.0)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agents import registry as agent_registry
 from agents.base import Agent, AgentConfig
+from agents.stack import can_stack
 from fewshot_env import registry as env_registry
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
@@ -164,6 +165,11 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     fixed: Settings = {"env": str(pair)} | ({} if agent_class.learns else {"train_tasks": 0})
     run = validate(RunConfig, protocol | {k: v for k, v in settings.items() if "." not in k} | fixed)
     return Plan(run, pair, env_config, target_config, agent_class, agent_config, spec, varies(family))
+
+
+def side_by_side(plan: Plan) -> bool:
+    """Whether runs of a plan that differ in their seeds can be trained at once: small agents on tasks of one shape."""
+    return not plan.varies and can_stack(plan.make_agent())
 
 
 def load_plugins() -> None:

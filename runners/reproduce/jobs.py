@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.stack import can_stack
 from runners import carry_out
 from runners.lock import InUse
-from runners.plan import make_plan
+from runners.plan import make_plan, side_by_side
 from runners.reproduce.grid import Cell, Experiment, Scale
 from runners.reproduce.runs import Runs
 
@@ -67,6 +66,6 @@ def _of_cell(cell: Cell, scale: Scale, runs: Runs) -> list[Job]:
     left = [folder for folder in runs.create(cell, scale).values() if runs.result(cell, folder) is None]
     if not left:
         return []
-    if can_stack(make_plan(cell.plan_settings(scale, 0, runs.data_dir)).make_agent()):
+    if side_by_side(make_plan(cell.plan_settings(scale, 0, runs.data_dir))):
         return [Job(cell.name, tuple(left), cell.target, runs.data_dir)]
     return [Job(f"{cell.name}, {folder.name}", (folder,), cell.target, runs.data_dir) for folder in left]
