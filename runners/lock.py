@@ -49,6 +49,19 @@ def locked(folders: Sequence[Path]) -> Iterator[None]:
         yield
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process works in the folder, which it then holds locked."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that is not ours to write
+        return False
+
+
 def _ourselves() -> dict[str, str | int]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
 

@@ -8,10 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from fewshot_env.errors import FewShotError
-from runners.lock import LOCK
+from runners.lock import is_held
 from runners.score import over_seeds, short
 
 
@@ -70,7 +68,7 @@ def _read(where: Path, folders: list[Path]) -> PastRun | None:
     if len(done) == len(folders):
         state = "finished"
     else:
-        state = "running" if any(_is_held(folder) for folder in folders) else "interrupted"
+        state = "running" if any(is_held(folder) for folder in folders) else "interrupted"
     score = over_seeds(done) if len(folders) > 1 and done else done[0] if done else None
     return PastRun(
         where,
@@ -92,19 +90,6 @@ def _tasks_seen(folder: Path) -> int:
         return max((int(json.loads(row)["tasks"]) for row in rows[-1:]), default=0)
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-
-
-def _is_held(folder: Path) -> bool:
-    """Whether a process works in the folder, which it then holds locked."""
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder that is not ours to write
-        return False
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from fewshot_env.errors import FewShotError
 from runners.evaluate import in_words
 from runners.loggers import read_rows
 from runners.report_figures import learned, learning, looks, test
-from runners.run_dir import members
+from runners.run_dir import members, read_result
 
 
 def write(folder: Path, file: Path | None = None) -> Path:
@@ -18,10 +18,7 @@ def write(folder: Path, file: Path | None = None) -> Path:
     several = members(folder)
     if len(several) > 1:
         raise FewShotError(f"{folder} holds {len(several)} runs; name one of them, for example {several[0]}")
-    try:
-        result = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError) as error:
-        raise FewShotError(f"{folder} has no result yet; finish it: fsl run --resume {folder}") from error
+    result = read_result(folder)
     file = file or folder / "report.html"
     page = render(folder, result)
     file.write_text(page, encoding="utf-8")

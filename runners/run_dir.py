@@ -53,9 +53,7 @@ def _create(log_dir: Path, stem: str, plans: Sequence[Plan]) -> list[Path]:
     aside = log_dir / f".{stem}.{os.getpid()}.partial"
     try:
         log_dir.mkdir(parents=True, exist_ok=True)
-        for plan, part in zip(plans, parts, strict=True):
-            (aside / part).mkdir(parents=True)
-            write_json(aside / part / "config.json", {"settings": plan.settings, "versions": versions()})
+        _write_configs([aside / part for part in parts], plans)
         whole = next(log_dir / name for name in names if _moved(aside, log_dir / name))
     except OSError as error:
         raise FewShotError(

@@ -10,6 +10,7 @@ from typing import Any
 from runners.reproduce.grid import Cell, Experiment, Scale, Score
 from runners.reproduce.runs import Runs, best_validation
 from runners.reproduce.statistics import Estimate, mean_over_runs, mean_without_outliers, median_over_runs
+from runners.result import finite
 
 
 @dataclass
@@ -104,8 +105,3 @@ def numbers(summary: Summary) -> dict[str, Any]:
 def estimate(value: Estimate | None) -> dict[str, Any] | None:
     """An estimate as plain JSON."""
     return None if value is None else {"value": finite(value.value), "half": value.half, "runs": value.runs}
-
-
-def finite(value: float) -> float | None:
-    """The value, or None where it is not finite."""
-    return value if math.isfinite(value) else None
