@@ -2,7 +2,8 @@
 
 A thread inside `fsl` waits a random CPU time, notes what the main thread does, and sends SIGKILL; the run is resumed
 until it ends, and must then equal the uninterrupted one: weights, optimizer, random state, rows and scores bit for bit,
-or for two processes to 1e-4. `fsl data prepare` is killed likewise, and must leave a whole store or none.
+or for two processes to 1e-4. `fsl reproduce` is killed likewise, and must end with the uninterrupted grid's runs and
+report; `fsl data prepare`, and must leave a whole store or none.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ sys.path.insert(0, str(ROOT))
 
 from fewshot_env import datasets  # noqa: E402
 from runners import cli, train  # noqa: E402
+from runners.reproduce import executors, experiments, grid  # noqa: E402
+from runners.settings import read_pairs  # noqa: E402
 from tests.conftest import write_mini  # noqa: E402
 from tests.runners.test_resume import everything, same  # noqa: E402
 from tests.runners.test_seeds_and_processes import assert_close_runs  # noqa: E402
@@ -55,7 +58,7 @@ CASES = {
 }
 PHASES = {
     "_validate": "validation", "_test": "test", "_save_last": "checkpoint", "save": "checkpoint", "_log": "log",
-    "open_logs": "log", "close": "log", "outer_step": "training step", "prepare": "data prepare",
+    "open_logs": "log", "close": "log", "outer_step": "training step", "prepare": "data prepare", "write": "report",
 }  # fmt: skip
 
 
@@ -87,7 +90,7 @@ def killed(seconds: float, notes: Path, words: list[object]) -> bool:
         said = os.open(notes.with_name("said"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
         os.dup2(said, 2)
-        for owner, name in ((train.Run, "__call__"), (datasets, "prepare")):
+        for owner, name in LIGHTERS:
             setattr(owner, name, armed(getattr(owner, name), seconds, notes))
         sys.argv = ["fsl", *map(str, words)]
         code = 1
@@ -163,6 +166,32 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def reproduction(out: Path) -> list[object]:
+    """The words for a grid of six runs, below `out`."""
+    return ["reproduce", "fig4", "--out", out]
+
+
+def torn_grid(whole: Path, length: float, dice: random.Random, out: Path, notes: Path) -> int:
+    """One grid, killed until it ends; the number of kills. What it reports is whole or absent at every moment."""
+    kills = 0
+    while killed(dice.expovariate(1 / length), notes, reproduction(out)):
+        kills += 1
+        for file in out.glob("*.json"):
+            json.loads(file.read_text())
+    assert told(out) == told(whole)
+    a, b = folders(whole), folders(out)
+    assert [f.relative_to(whole) for f in a] == [f.relative_to(out) for f in b], "runs were lost or made twice"
+    for x, y in zip(a, b, strict=True):
+        assert all(same(v, w) for v, w in zip(everything(x), everything(y), strict=True)), y
+    return kills
+
+
+def told(out: Path) -> dict[str, Any]:
+    """The grid's report, but for its times."""
+    content: dict[str, Any] = json.loads((out / "fig4-quick.json").read_text())
+    return content | {"cells": [{k: v for k, v in cell.items() if k != "hours"} for cell in content["cells"]]}
+
+
 def torn_preparation(source: Path, whole: dict[str, bytes], length: float, dice: random.Random, place: Path) -> int:
     """One preparation, killed until it is done; the store is whole or absent at every moment."""
     words: list[object] = ["data", "prepare", "mini", "--source", source, "--data-dir", place]
@@ -184,6 +213,7 @@ def store(folder: Path) -> dict[str, bytes]:
 def main(wanted: int = 60, seed: int = 0) -> None:
     """Kill until so many kills are done, at least one run of each case."""
     dice, counts = random.Random(seed), Counter[str]()
+    experiments.SINE["quick"] = grid.Scale("quick", 2, dict(read_pairs(SETS)))
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
@@ -194,6 +224,7 @@ def main(wanted: int = 60, seed: int = 0) -> None:
         prepare = ["data", "prepare", "mini", "--source", place / "source", "--data-dir", place / "stores"]
         killed(NEVER, notes, prepare)
         prepared = store(place / "stores")
+        killed(NEVER, notes, reproduction(place / "grid"))
         number = 0
         while sum(counts.values()) < wanted or len(counts) <= len(CASES):
             number += 1
@@ -212,6 +243,9 @@ def main(wanted: int = 60, seed: int = 0) -> None:
                     notes,
                 )
                 print(f"{sum(counts.values())} kills; {case}: equal", flush=True)
+            grid_cut = place / f"{number}-grid"
+            counts["reproduce fig4, 6 runs"] += torn_grid(place / "grid", 4 * LENGTH[False], dice, grid_cut, notes)
+            print(f"{sum(counts.values())} kills; reproduce: equal", flush=True)
             counts["data prepare"] += torn_preparation(
                 place / "source", prepared, LENGTH[False], dice, place / f"{number}-stores"
             )
@@ -222,6 +256,7 @@ def main(wanted: int = 60, seed: int = 0) -> None:
         print("killed in: " + ", ".join(f"{name} {count}" for name, count in where.most_common()))
 
 
+LIGHTERS: list[tuple[Any, str]] = [(train.Run, "__call__"), (datasets, "prepare"), (executors, "carry_out")]
 LENGTH = {True: 3.0, False: 0.3}  # seconds of CPU time in the mean until a kill, of images or not
 NEVER = 1e9
 

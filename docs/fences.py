@@ -10,13 +10,8 @@ from html import escape
 from typing import Any
 
 from latex2mathml.converter import convert
-from pydantic import BaseModel
 
-from agents.registry import AgentSpec, find
-from fewshot_env.registry import ENVS
-from fewshot_env.sampler import sampler_class
-from runners.describe import KINDS
-from runners.plan import RESERVED, RunConfig, paper_protocol
+from runners import describe
 
 
 def math(source: str, *_: Any, **__: Any) -> str:
@@ -27,32 +22,15 @@ def math(source: str, *_: Any, **__: Any) -> str:
 
 def settings(source: str, *_: Any, **__: Any) -> str:
     """`fsl show NAME` as a table: every setting, its default (and the paper's, where that depends on the tasks)."""
-    name = source.removeprefix("fsl show").strip()
-    if name == "run":
-        return _table(RunConfig, "", [(label, paper_protocol(spec, shots)) for label, spec, shots in KINDS])
-    if name in ENVS:
-        return _table(sampler_class(ENVS[name].sampler).Config, "env.", [], hidden=RESERVED)
-    spec = find(name)
-    return _table(spec.load().Config, "agent.", _paper(spec), spec.settings)
-
-
-def _paper(agent: AgentSpec) -> list[tuple[str, dict[str, Any]]]:
-    chosen = [(label, agent.load().Config.paper(spec, shots)) for label, spec, shots in KINDS]
-    return [(label, {k: v for k, v in own.items() if k not in agent.settings}) for label, own in chosen]
-
-
-def _table(
-    model: type[BaseModel], prefix: str, paper: list[tuple[str, dict[str, Any]]], own: Any = (), hidden: Any = ()
-) -> str:
-    rows = ""
-    for name, field in model.model_fields.items():
-        if name in hidden:
-            continue
-        default = "required" if field.is_required() else json.dumps(dict(own).get(name, field.get_default()))
-        others = [f"{label}: <code>{json.dumps(values[name])}</code>" for label, values in paper if name in values]
-        cell = "<br>".join([f"<code>{escape(default)}</code>", *others])
-        rows += (
-            f"<tr><td><code>{prefix}{name}</code></td><td>{cell}</td><td>{escape(field.description or '')}</td></tr>"
-        )
+    found = describe.of(source.removeprefix("fsl show").strip())
+    rows = "".join(_row(setting, found["paper"]) for setting in found["settings"])
     head = "<tr><th>setting</th><th>default</th><th>meaning</th></tr>"
     return f'<div class="settings"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
+
+
+def _row(setting: dict[str, Any], paper: dict[str, dict[str, Any]]) -> str:
+    name = setting["key"].rpartition(".")[2]
+    default = "required" if setting.get("required") else json.dumps(setting["default"])
+    others = [f"{label}: <code>{json.dumps(values[name])}</code>" for label, values in paper.items() if name in values]
+    cell = "<br>".join([f"<code>{escape(default)}</code>", *others])
+    return f"<tr><td><code>{setting['key']}</code></td><td>{cell}</td><td>{escape(setting['means'])}</td></tr>"

@@ -6,7 +6,6 @@ the other, the difference does not know how hard it was, and its interval is nar
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_env.errors import FewShotError
-from runners.run_dir import members
+from runners.run_dir import members, read_result
+from runners.say import columns
 
 Scores = NDArray[np.float64]
 
@@ -63,27 +63,16 @@ def read(path: Path) -> Scored:
 
     Raises FewShotError where there is none, or runs in one folder were tested on different episodes.
     """
-    files = [path] if path.is_file() else [folder / "result.json" for folder in members(path)]
-    results = [_result(file) for file in files]
+    places = [path] if path.is_file() else members(path)
+    results = [read_result(place) for place in places]
     first = results[0]
-    for file, result in zip(files, results, strict=True):
+    for place, result in zip(places, results, strict=True):
         if result["episode_hash"] != first["episode_hash"]:
-            raise FewShotError(f"{file} and {files[0]} were tested on different episodes; compare them one by one")
+            raise FewShotError(f"{place} and {places[0]} were tested on different episodes; compare them one by one")
     scores = np.array([result["scores"] for result in results], dtype=float)  # null becomes NaN
     return Scored(
         path.stem if path.is_file() else path.name, first["env"], first["metric"], first["episode_hash"], scores
     )
-
-
-def _result(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        raise FewShotError(f"{file.parent} has no result yet; finish it: fsl run --resume {file.parent}")
-    try:
-        result: dict[str, Any] = json.loads(file.read_text())
-        _ = result["episode_hash"], result["metric"], result["env"], len(result["scores"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FewShotError(f"{file} is not a result that fsl wrote ({type(error).__name__}: {error})") from error
-    return result
 
 
 def read_all(paths: Sequence[Path]) -> list[Scored]:
@@ -138,9 +127,7 @@ def table(found: Sequence[Scored]) -> str:
             row += ["" if d.seeds is None else f"± {d.seeds:.4f}", verdict(d, one.metric)]
         rows.append(row + [""] * (8 - len(row)))
     kept = [c for c in range(8) if any(row[c] for row in rows[1:])]
-    widths = [max(len(row[c]) for row in rows) for c in range(8)]
-    lines = ["  ".join(row[c].ljust(widths[c]) for c in kept).rstrip() for row in rows]
-    return "\n".join([*lines, "", *notes(found)])
+    return "\n".join([columns([[row[c] for c in kept] for row in rows], indent=""), "", *notes(found)])
 
 
 def verdict(d: Difference, metric: str) -> str:

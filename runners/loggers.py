@@ -99,14 +99,14 @@ class JSONLines:
                 except (ValueError, KeyError, TypeError, RecursionError):
                     break  # a line cut off by a kill
             durable.write(file, "".join(kept).encode())
-        self.rows = len(kept)
+        self.count = len(kept)
         self._stream = file.open("a")
 
     def write(self, tasks_seen: int, row: Mapping[str, Any]) -> None:
         """Append one row."""
         self._stream.write(json.dumps({"tasks": tasks_seen, **row}) + "\n")
         self._stream.flush()
-        self.rows += 1
+        self.count += 1
 
     def flush(self) -> None:
         """Force the rows to the disk."""
@@ -120,10 +120,17 @@ class JSONLines:
 class Loggers:
     """The loggers of one run: files always, and those that its settings name."""
 
-    def __init__(self, folder: Path, settings: Settings, tasks_seen: int, rows: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        tasks_seen: int,
+        rows: int | None = None,
+        charts: int | None = None,
+    ) -> None:
         self.folder = folder
-        self._rows = JSONLines(folder / "metrics.jsonl", tasks_seen, rows)
-        self.charts = JSONLines(folder / chart_file.FILE, tasks_seen)
+        self.rows = JSONLines(folder / "metrics.jsonl", tasks_seen, rows)
+        self.charts = JSONLines(folder / chart_file.FILE, tasks_seen, charts)
         self._named: list[Logger] = []
         for name in settings["loggers"]:
             try:
@@ -131,11 +138,6 @@ class Loggers:
             except Exception as error:  # whatever a service or its package does wrong
                 self.close()
                 raise FewShotError(f"the logger {name!r} can not begin: {said(error)}") from error
-
-    @property
-    def rows(self) -> int:
-        """How many rows there are, those of an older part included."""
-        return self._rows.rows
 
     @property
     def boards(self) -> list[TensorBoard]:
@@ -146,7 +148,7 @@ class Loggers:
 
     def write(self, tasks_seen: int, row: Row) -> None:
         """Give a row to every logger."""
-        self._rows.write(tasks_seen, row)
+        self.rows.write(tasks_seen, row)
         self._have_each(lambda logger: logger.write(tasks_seen, row))
 
     def picture(self, tag: str, picture: NDArray[np.uint8] | None, tasks_seen: int) -> None:
@@ -156,14 +158,14 @@ class Loggers:
 
     def flush(self) -> None:
         """Have every logger write out what is pending."""
-        self._rows.flush()
+        self.rows.flush()
         self.charts.flush()
         self._have_each(lambda logger: logger.flush())
 
     def close(self) -> None:
         """Close every logger, and write the rows once more as metrics.csv, a line for each number of tasks."""
         self._have_each(lambda logger: logger.close())
-        self._rows.close()
+        self.rows.close()
         self.charts.close()
         write_csv(self.folder)
 

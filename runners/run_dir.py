@@ -108,12 +108,19 @@ def read_settings(folder: Path) -> Settings:
     return settings
 
 
-def read_result(folder: Path) -> dict[str, Any]:
-    """The result of a finished run; raises FewShotError where there is none."""
+def read_result(place: Path) -> dict[str, Any]:
+    """The result of a finished run, given its folder, or a file that `fsl eval` wrote.
+
+    Raises FewShotError where there is none, or it is not one that fsl wrote.
+    """
+    file = place / "result.json" if place.is_dir() else place
+    if not file.exists():
+        raise FewShotError(f"{file.parent} has no result yet; finish it with: fsl run --resume {file.parent}")
     try:
-        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError) as error:
-        raise FewShotError(f"{folder} has no result yet; finish it with: fsl run --resume {folder}") from error
+        result: dict[str, Any] = json.loads(file.read_text())
+        _ = result["episode_hash"], result["metric"], result["env"], len(result["scores"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FewShotError(f"{file} is not a result that fsl wrote ({type(error).__name__}: {error})") from error
     return result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +16,29 @@ from runners.say import log
 from runners.team import Team
 
 
-@dataclass
-class Progress:
-    """How far a run is: all that its checkpoint holds besides the agent."""
-
-    tasks_seen: int = 0
-    validated: int = -1
-    """tasks_seen at the last validation; -1 before the first."""
-    best_score: float | None = None
-    best_tasks: int = 0
-    meter: Meter = field(default_factory=Meter)
-    rows: int | None = 0
-    """Rows in metrics.jsonl; None in checkpoints that do not say."""
-    skipped: int = 0
-    """Outer steps that were not finite, and so changed nothing."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Wall-clock time by phase (runners.stopwatch)."""
-
-
-class _Held(BaseModel):
-    """A run's progress in a checkpoint; the last three are younger than the rest."""
+class Progress(BaseModel):
+    """How far a run is: all that its checkpoint holds besides the agent, the random state and the settings."""
 
     tasks_seen: int
     validated: int
+    """tasks_seen at the last validation; -1 before the first."""
     best_score: float | None
     best_tasks: int
     meter: dict[str, list[float]]
-    rows: int | None = None
-    skipped: int = 0
-    seconds: dict[str, float] = {}
+    """What Meter had summed up for the next row of the log."""
+    rows: int | None
+    """Rows in metrics.jsonl; None where no log is kept."""
+    charts: int | None
+    """Rows in charts.jsonl, likewise."""
+    skipped: int
+    """Outer steps that were not finite, and so changed nothing."""
+    seconds: dict[str, float]
+    """Wall-clock time by phase (runners.stopwatch)."""
+
+
+START = Progress(
+    tasks_seen=0, validated=-1, best_score=None, best_tasks=0, meter={}, rows=0, charts=0, skipped=0, seconds={}
+)
 
 
 class Track:
@@ -54,17 +47,16 @@ class Track:
     def __init__(self, plan: Plan, folder: Path, team: Team) -> None:
         self.plan, self.folder, self.team = plan, folder, team
         self.content = checkpoint.load(folder / "last.pt", plan.device) if (folder / "last.pt").exists() else None
-        self.at = Progress()
+        self.at = START.model_copy(deep=True)
         if self.content is not None:
-            held = checkpoint.fitting(_Held, self.content, folder / "last.pt")
-            meter = Meter(held.meter if team.leads else None)
-            self.at = Progress(**held.model_dump(exclude={"meter"}), meter=meter)
+            self.at = checkpoint.fitting(Progress, self.content, folder / "last.pt")
+        self.meter = Meter(self.at.meter if team.leads else None)
         self.loggers: Loggers | None = None
 
     def open_logs(self) -> None:
         """Go on with the logs, from where the run stands."""
         if self.team.leads:
-            self.loggers = Loggers(self.folder, self.plan.settings, self.at.tasks_seen, self.at.rows)
+            self.loggers = Loggers(self.folder, self.plan.settings, self.at.tasks_seen, self.at.rows, self.at.charts)
 
     def log(self, row: dict[str, float]) -> None:
         """Give the loggers a row; --verbose shows it."""
@@ -75,18 +67,12 @@ class Track:
 
     def save(self, name: str, agent_state: dict[str, Any]) -> None:
         """Write a checkpoint, after what was logged before it."""
-        at = self.at
         if self.loggers is not None:
             self.loggers.flush()
-        content = {
-            "tasks_seen": at.tasks_seen,
-            "validated": at.validated,
-            "best_score": at.best_score,
-            "best_tasks": at.best_tasks,
-            "meter": at.meter.sums,
-            "rows": None if self.loggers is None else self.loggers.rows,
-            "skipped": at.skipped,
-            "seconds": at.seconds,
+        content = self.at.model_dump() | {
+            "meter": self.meter.sums,
+            "rows": None if self.loggers is None else self.loggers.rows.count,
+            "charts": None if self.loggers is None else self.loggers.charts.count,
             "agent": agent_state,
             "rng": torch.get_rng_state(),
             "settings": self.plan.settings,

@@ -110,8 +110,8 @@ class Run:
         inner, rows = outer_step(self.stack, self.train_env, seeds)
         for r, track in enumerate(self.tracks):
             for tasks, of_runs in inner:
-                track.at.meter.add("inner", of_runs[r], tasks)
-            track.at.meter.add("train", rows[r])
+                track.meter.add("inner", of_runs[r], tasks)
+            track.meter.add("train", rows[r])
             if not faults.is_sound(rows[r]):
                 self._skipped(track, self.stack.members[r], seeds[r])
 
@@ -131,7 +131,7 @@ class Run:
 
     def _log(self, more: dict[str, float]) -> dict[str, float]:
         """Write the means since the last time, and `more`, for every run; returns the first run's."""
-        rows = [track.at.meter.take(self.team) | more for track in self.tracks]
+        rows = [track.meter.take(self.team) | more for track in self.tracks]
         for track, row in zip(self.tracks, rows, strict=True):
             track.log(row)
         return rows[0]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from fewshot_env import durable
 from runners.reproduce.experiments import turtle_row
 from runners.reproduce.grid import Experiment
 from runners.reproduce.statistics import Estimate
@@ -50,7 +52,10 @@ def draw(experiment: Experiment, found: Summaries, note: str, files: Sequence[Pa
     figure.suptitle("\n".join([*wrap(experiment.title, width), *wrap(note, width)]), fontsize=9)
     with matplotlib.rc_context({"svg.hashsalt": "fewshot"}):
         for file in files:
-            figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
+            picture = BytesIO()
+            metadata = {"Date": None} if file.suffix == ".svg" else None
+            figure.savefig(picture, format=file.suffix[1:], dpi=150, metadata=metadata)
+            durable.write(file, picture.getvalue())
 
 
 def _fig3(axis: Axes, column: str, found: Summaries) -> None:

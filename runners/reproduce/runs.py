@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fewshot_env.errors import FewShotError
 from runners import run_dir
+from runners.loggers import read_rows
 from runners.plan import make_plan
 from runners.reproduce.grid import Cell, Scale
 from runners.result import short_hash
-from runners.run_dir import read_settings
+from runners.run_dir import read_result, read_settings
 from runners.settings import Settings
 
 NO_MATTER = (
@@ -77,18 +77,18 @@ class Runs:
     def result(self, cell: Cell, folder: Path) -> dict[str, Any] | None:
         """The finished run's result that a cell scores: its own test, or that on the cell's target."""
         if cell.target is None:
-            return _read(folder / "result.json")
+            return read_result(folder) if (folder / "result.json").exists() else None
         wanted = self.identity(read_settings(folder) | {"env": f"{cell.settings['env']}->{cell.target}"})
         for file in sorted(folder.glob(f"eval-{cell.target}-*.json")):
-            content = _read(file)
-            if content is not None and self.identity(content["settings"]) == wanted:
+            content = read_result(file)
+            if self.identity(content["settings"]) == wanted:
                 return content
         return None
 
 
 def best_validation(folder: Path) -> dict[str, float] | None:
     """The log's row of the run's best validation (by its mean); None where no validation is finite."""
-    rows: list[dict[str, float]] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = read_rows(folder).values()
     errors = [row for row in rows if "val/mse" in row]
     if errors:
         return min(errors, key=lambda row: row["val/mse"])
@@ -99,10 +99,3 @@ def _run_folders(out: Path) -> Iterator[Path]:
     for pattern in ("*/config.json", "*/seed*/config.json", "cells/*/seed*/config.json"):
         for file in sorted(out.glob(pattern)):
             yield file.parent
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    if not file.exists():
-        return None
-    content: dict[str, Any] = json.loads(file.read_text())
-    return content
