@@ -18,9 +18,17 @@ class FewShotError(ValueError):
         super().__init__(" ".join("".join(c if c.isprintable() else " " for c in message).split()))
 
 
+class SettingError(FewShotError):
+    """A setting that is unknown, or whose value is wrong. key: the setting's."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the known name nearest to `name`, else an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 

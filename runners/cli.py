@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 
 from fewshot_env.errors import FewShotError
 from runners import arrow, launch, usage
+from runners.about import about
 from runners.bench_cli import bench
 from runners.data_cli import data_app
 from runners.list_cli import list_, show
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 TRAIN, LOOK, PREPARE = "Train and test", "Look up", "Prepare and measure"
+app.callback()(about)
 app.command(rich_help_panel=TRAIN)(run)
 app.command(name="eval", rich_help_panel=TRAIN)(eval_)
 app.command(rich_help_panel=TRAIN)(reproduce)

@@ -30,6 +30,9 @@ def of(name: str) -> dict[str, Any]:
     Raises FewShotError for an unknown name.
     """
     load_plugins()
+    if "->" in name:
+        source = name.partition("->")[0].strip()
+        raise FewShotError(f"{name!r} is a pair, which has the settings of its source; see fsl show {source}")
     if name == "run":
         chosen = {label: paper_protocol(spec, n_shot) for label, spec, n_shot in KINDS}
         return {"name": name, "summary": "what depends on the tasks stands below"} | _told(RunConfig, "", chosen)

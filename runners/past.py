@@ -19,6 +19,9 @@ class PastRun:
 
     folder: Path
     env: str
+    n_way: str | int | None
+    """Classes per task, one number or drawn from a range; None for regression. n_shot: items per class, likewise."""
+    n_shot: str | int | None
     agent: str
     seeds: tuple[int, ...]
     started: datetime
@@ -38,7 +41,9 @@ class PastRun:
         state = self.state if self.state == "finished" else f"{self.state} {self.tasks}/{self.train_tasks}"
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
         score = short(self.score) if self.score else ""
-        return f"{self.started:%Y-%m-%d %H:%M}", self.env, self.agent, seeds, state, score, str(self.folder)
+        parts = ((self.n_way, "way"), (self.n_shot, "shot"))
+        shape = " ".join(f"{n}-{what}" for n, what in parts if n is not None)
+        return f"{self.started:%Y-%m-%d %H:%M}", self.env, shape, self.agent, seeds, state, score, str(self.folder)
 
 
 def past_runs(log_dir: Path) -> list[PastRun]:
@@ -73,6 +78,8 @@ def _read(where: Path, folders: list[Path]) -> PastRun | None:
     return PastRun(
         where,
         settings[0]["env"],
+        settings[0].get("env.n_way"),
+        settings[0].get("env.n_shot"),
         settings[0]["agent"],
         tuple(sorted(s["seed"] for s in settings)),
         datetime.fromtimestamp(min((folder / "config.json").stat().st_mtime for folder in folders)),

@@ -108,9 +108,10 @@ class Plan:
 
     def make_agent(self) -> Agent:
         """The agent with its initial weights, which `run.seed` decides; raises FewShotError where it can not be."""
+        device = self.device
         torch.manual_seed(self.run.seed)
         try:
-            return self.agent_class(self.spec, self.agent_config).to(self.device)
+            return self.agent_class(self.spec, self.agent_config).to(device)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise FewShotError(

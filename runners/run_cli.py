@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, SettingError
 from runners import complete
 from runners.options import FOLDERS, OUTPUT, SETTINGS, AgentName, DataDir, Json, Quiet, RunFolder, Verbose
 from runners.say import voice
@@ -143,7 +145,7 @@ def run(
     options = {key: value for key, value in options.items() if value is not None}
     if preset not in ("paper", "quick"):
         raise FewShotError(f"--preset is {preset!r}, but must be paper or quick")
-    with voice(as_json, quiet, verbose) as tell:
+    with voice(as_json, quiet, verbose) as tell, named(options):
         from runners import carry_out, launch
 
         if resume is not None:
@@ -162,6 +164,16 @@ def run(
             done = carry_out.begin(settings, preset, log_dir, seeds, processes)
         if launch.tells():
             tell(*carry_out.report(done))
+
+
+@contextmanager
+def named(options: Iterable[str]) -> Iterator[None]:
+    """Complaints about a setting that an option gave name the option."""
+    try:
+        yield
+    except SettingError as error:
+        option = {"train_tasks": "tasks", "loggers": "logger"}.get(error.key, error.key.rpartition(".")[2])
+        raise FewShotError(f"--{option.replace('_', '-')}: {error}" if error.key in options else str(error)) from error
 
 
 def eval_(

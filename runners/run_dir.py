@@ -75,10 +75,16 @@ def members(folder: Path) -> list[Path]:
     """The runs in a folder: itself, or those in it, by seed; raises FewShotError where there is none."""
     if (folder / "config.json").exists():
         return [folder]
+    _exists(folder)
     found = sorted(folder.glob("seed*/config.json"), key=lambda file: (len(file.parent.name), file.parent.name))
     if not found:
         raise FewShotError(f"{folder} is not the folder of a run (no readable config.json)")
     return [file.parent for file in found]
+
+
+def _exists(folder: Path) -> None:
+    if not folder.exists():
+        raise FewShotError(f"there is no folder {folder}; name one of a run (fsl runs lists them)")
 
 
 def group_of(folders: Sequence[Path]) -> Path:
@@ -99,6 +105,7 @@ def _moved(aside: Path, folder: Path) -> bool:
 
 def read_settings(folder: Path) -> Settings:
     """The resolved settings of a run; raises FewShotError where the folder is not a run's."""
+    _exists(folder)
     try:
         settings = json.loads((folder / "config.json").read_text())["settings"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

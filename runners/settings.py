@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from fewshot_env.errors import FewShotError, suggest
+from fewshot_env.errors import FewShotError, SettingError, suggest
 
 Settings = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -59,8 +59,9 @@ def validate(model: type[Model], values: Mapping[str, Any], prefix: str = "", hi
     known = fields_of(model, prefix, hidden)
     for key in values:
         if prefix + key not in known:
-            raise FewShotError(
-                f"unknown setting {prefix + key!r}{suggest(prefix + key, known)}; known: {', '.join(known) or 'none'}"
+            near = suggest(key, fields_of(model, "", hidden)).replace("'", f"'{prefix}", 1)
+            raise SettingError(
+                prefix + key, f"unknown setting {prefix + key!r}{near}; known: {', '.join(known) or 'none'}"
             )
     try:
         return model(**values)
@@ -68,4 +69,4 @@ def validate(model: type[Model], values: Mapping[str, Any], prefix: str = "", hi
         first = error.errors()[0]
         key = prefix + ".".join(str(part) for part in first["loc"])
         wrong = first["msg"].removeprefix("Value error, ")
-        raise FewShotError(f"setting {key} is {first['input']!r}, but: {wrong}") from error
+        raise SettingError(key, f"setting {key} is {first['input']!r}, but: {wrong}") from error

@@ -139,14 +139,18 @@ def _columns(found: Summaries) -> list[str]:
 
 
 def _better_on_images(better: str, worse: str) -> Callable[[Summaries], Decision]:
-    """Whether one agent's accuracy is at least the other's, to two digits, in every setting."""
+    """Whether one agent's accuracy is at least the other's, to two digits, in every setting, and clear of it in one."""
 
     def all_settings(found: Summaries) -> Decision:
+        clear = []
+
         def decide(column: str) -> Decision:
             a, b = _of(found, better, column), _of(found, worse, column)
+            clear.append(a.value > b.value and apart(a, b))
             return round(a.value, 2) >= round(b.value, 2), f"{a} against {b}"
 
-        return _each(_columns(found), decide)
+        holds, words = _each(_columns(found), decide)
+        return None if holds and not any(clear) else holds, words
 
     return all_settings
 

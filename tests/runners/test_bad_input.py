@@ -52,7 +52,11 @@ def refused(capsys, message, *words, left=None):
         ([*SINE, "--device", "meta"], "device 'meta' can not be used"),
         ([*SINE, *sets("agent.minibatch=16")], "unknown setting 'agent.minibatch'"),
         (["--env", "sine", "--agent", "agents.base:Agent"], "can not be built with these settings"),
-        (["--resume", "/no/such/run"], "is not the folder of a run"),
+        (["--resume", "/no/such/run"], "there is no folder /no/such/run; name one of a run"),
+        (["--resume", "/"], "/ is not the folder of a run"),
+        ([*SINE, "--n-way", "3"], "--n-way: unknown setting 'env.n_way'; known: env.n_shot"),
+        ([*SINE, "--n-query", "0"], "--n-query: setting env.n_query is 0, but"),
+        ([*SINE, "--device", "gpu"], "fsl: device 'gpu' can not be used"),
     ],
 )  # fmt: skip
 def test_wrong_words(words, message, tmp_path, capsys):

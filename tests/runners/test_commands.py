@@ -1,5 +1,7 @@
 """The small commands: list, show, data."""
 
+from importlib.metadata import version
+
 from tests.conftest import write_cub, write_mini
 from tests.runners.helpers import fsl, main
 
@@ -27,6 +29,16 @@ def test_show(capsys):
     out = capsys.readouterr().out
     assert "alpha, learning rate of the inner loop" in out
     assert "inner_steps = 5, eval_steps = 10, meta_batch = 4" in out
+
+
+def test_version(capsys):
+    assert main("--version") == 0
+    assert capsys.readouterr().out.startswith(f"fewshot {version('fewshot')}, torch {version('torch')}, ")
+
+
+def test_a_pair_has_the_settings_of_its_source(capsys):
+    assert main("show", "mini->cub") == 2
+    assert "see fsl show mini" in capsys.readouterr().err
 
 
 def test_show_environments_and_runs(capsys):

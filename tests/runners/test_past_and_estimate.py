@@ -29,13 +29,14 @@ def test_runs_by_age_state_and_seeds(tmp_path, capsys):
         ([0, 1], "finished", 24),
         ([0], "finished", 24),
     ]
+    assert [(run["n_way"], run["n_shot"]) for run in found] == [(None, 5)] * 2
     means = [result_of(two / name)["mean"] for name in ("seed0", "seed1")]
     assert found[0]["score"]["mean"] == pytest.approx(sum(means) / 2)
     assert found[0]["score"]["ci95"] == pytest.approx(1.96 * abs(means[0] - means[1]) / 2)
     assert found[1]["score"]["mean"] == result_of(one)["mean"]
     assert main("runs", tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "  2 seeds  finished  mse " in lines[0]
+    assert "  sine  5-shot  maml  2 seeds  finished  mse " in lines[0]
     assert "±" in lines[0]
     assert lines[1].endswith(str(one))
 
