@@ -14,7 +14,7 @@ from runners.reproduce import executors
 from runners.reproduce.grid import Cell, Experiment, Scale
 from runners.reproduce.jobs import missing
 from runners.reproduce.runs import Runs
-from tests.runners.helpers import main, only_run, result_of, sets
+from tests.runners.helpers import MAML, main, only_run, result_of, sets
 from tests.runners.test_reproduce import report, results, tiny  # noqa: F401
 
 pytestmark = pytest.mark.slurm
@@ -60,16 +60,7 @@ def test_a_killed_job_is_queued_again_and_resumes(tmp_path):
     assert failed == [0]
     writers = {file.name.split(".")[-2] for file in run.glob("events*")}
     assert len(writers) == 2  # processes
-    main(
-        "run",
-        "--env",
-        "sine",
-        "--agent",
-        "maml",
-        *sets(*(f"{k}={v}" for k, v in settings.items())),
-        "--log-dir",
-        tmp_path / "whole",
-    )
+    main(*MAML, *sets(*(f"{k}={v}" for k, v in settings.items())), "--log-dir", tmp_path / "whole")
     assert result_of(run)["scores"] == result_of(only_run(tmp_path / "whole"))["scores"]
 
 

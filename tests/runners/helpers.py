@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+MAML = ["run", "--env", "sine", "--agent", "maml"]
 TINY = ["train_tasks=24", "val_every=12", "val_tasks=6", "test_tasks=8", "log_every=4", "eval_batch=4"]
 SMALL_NET = ["agent.filters=4", "agent.inner_steps=1"]
 IMAGES = ["env.n_way=3", "env.n_shot=1", "env.n_query=2"]

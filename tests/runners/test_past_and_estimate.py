@@ -6,9 +6,7 @@ import os
 import pytest
 from filelock import FileLock
 
-from tests.runners.helpers import TINY, main, only_run, result_of, sets
-
-MAML = ["run", "--env", "sine", "--agent", "maml"]
+from tests.runners.helpers import MAML, TINY, main, only_run, result_of, sets
 
 
 def listed(capsys, folder):

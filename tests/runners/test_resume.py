@@ -12,7 +12,7 @@ import torch
 
 from runners import checkpoint
 from runners.step import outer_step
-from tests.runners.helpers import IMAGES, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
+from tests.runners.helpers import IMAGES, MAML, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
 
 CASES = {
     "turtle": ["--env", "sine", "--agent", "turtle", *sets(*TINY)],
@@ -97,16 +97,7 @@ def test_interrupt_during_an_evaluation(evaluation, number, tmp_path, monkeypatc
 
 
 def test_ctrl_c_of_a_real_process(tmp_path):
-    words = [
-        "run",
-        "--env",
-        "sine",
-        "--agent",
-        "maml",
-        "--log-dir",
-        tmp_path,
-        *sets(*TINY, "train_tasks=1000000", "log_every=10"),
-    ]
+    words = [*MAML, "--log-dir", tmp_path, *sets(*TINY, "train_tasks=1000000", "log_every=10")]
     process = subprocess.Popen(
         [sys.executable, "-m", "runners", *map(str, words)],
         cwd=ROOT,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.runners.helpers import IMAGES, SMALL_NET, TINY, main, only_run, result_of, sets
+from tests.runners.helpers import IMAGES, MAML, SMALL_NET, TINY, main, only_run, result_of, sets
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_sine_run_fills_its_folder(tmp_path, board, capsys):
 
 
 def test_hyperparameters_are_logged_for_comparison(tmp_path):
-    main("run", "--env", "sine", "--agent", "maml", "--log-dir", tmp_path, *sets(*TINY))
+    main(*MAML, "--log-dir", tmp_path, *sets(*TINY))
     events = EventAccumulator(str(only_run(tmp_path) / "test"))
     events.Reload()
     assert set(events.PluginTagToContent("hparams")) == {f"_hparams_/session_{part}_info" for part in ("start", "end")}
@@ -108,16 +108,7 @@ def test_the_same_seed_gives_the_same_run(tmp_path):
 
 
 def test_best_by_validation_is_what_is_tested(tmp_path):
-    main(
-        "run",
-        "--env",
-        "sine",
-        "--agent",
-        "maml",
-        "--log-dir",
-        tmp_path,
-        *sets(*TINY, "agent.outer_lr=0.5", "train_tasks=60"),
-    )
+    main(*MAML, "--log-dir", tmp_path, *sets(*TINY, "agent.outer_lr=0.5", "train_tasks=60"))
     run = only_run(tmp_path)
     best = torch.load(run / "best.pt", weights_only=True)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

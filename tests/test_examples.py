@@ -1,0 +1,76 @@
+"""The example packages install, register themselves and run, and the pages that explain them show them as they are."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.example_package import install
+from tests.runners.helpers import sets
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = {
+    "protonet": {
+        "name": "protonet",
+        "package": "fewshot_protonet",
+        "page": "new-agent.md",
+        "listed": "  protonet       plug-in fewshot_protonet.agent:ProtoNet",
+        "shown": "agent.padding = 1",
+        "run": ["--env", "glyphs", "--agent", "protonet"],
+        "settings": ["env.n_query=2", "agent.filters=4", "train_tasks=4", "val_tasks=2", "test_tasks=4"],
+        "scored": "test on glyphs: accuracy",
+        "own_tests": 6,
+        "blocks": 4,
+    },
+    "new_environment": {
+        "name": "steps",
+        "package": "fewshot_steps",
+        "page": "new-environment.md",
+        "listed": "steps          ready    a step between two levels, 5-shot",
+        "shown": "env.height = 4.0",
+        "run": ["--env", "steps", "--agent", "maml"],
+        "settings": ["train_tasks=8", "val_every=8", "val_tasks=2", "test_tasks=4", "env.height=2"],
+        "scored": "test on steps: mse",
+        "own_tests": 3,
+        "blocks": 5,
+    },
+}
+
+
+@pytest.fixture(scope="module", params=EXAMPLES)
+def installed(request, tmp_path_factory):
+    """What is expected of an example, its copy, and what runs `python -m ...` beside it."""
+    expected = EXAMPLES[request.param]
+    return expected, *install(request.param, expected["package"], tmp_path_factory.mktemp(request.param))
+
+
+def test_it_is_listed_explained_and_run(installed):
+    expected, _, command = installed
+    assert expected["listed"] in command("runners", "list")
+    assert expected["shown"] in command("runners", "show", expected["name"])
+    assert expected["scored"] in command("runners", "run", *expected["run"], *sets(*expected["settings"]))
+
+
+def test_its_own_tests_pass(installed):
+    expected, copy, command = installed
+    assert f"{expected['own_tests']} passed" in command("pytest", "-p", "no:cacheprovider", "-W", "error", cwd=copy)
+
+
+def test_regression_is_refused_by_protonet_in_one_line(tmp_path):
+    _, command = install("protonet", "fewshot_protonet", tmp_path)
+    with pytest.raises(AssertionError, match=r"^fsl: the agent 'protonet' .* regression has no classes; .*\n$"):
+        command("runners", "run", "--env", "sine", "--agent", "protonet")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_page_shows_the_package_as_it_is(name):
+    expected, folder = EXAMPLES[name], ROOT / "examples" / name
+    files = [folder / "pyproject.toml", *sorted((folder / expected["package"]).glob("*.py"))]
+    text = "\n".join(file.read_text() for file in files)
+    blocks = re.findall(r"```(?:python|toml)\n(.*?)```", (ROOT / "docs" / expected["page"]).read_text(), re.DOTALL)
+    assert len(blocks) == expected["blocks"]
+    assert all(block in text for block in blocks)
+
+
+def test_an_environment_takes_a_page_of_code():
+    assert len((ROOT / "examples/new_environment/fewshot_steps/sampler.py").read_text().splitlines()) <= 70
