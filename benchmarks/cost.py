@@ -2,7 +2,7 @@
 
 The CPU time of a training task and of an evaluation task is measured for every kind of run (images are noise of the
 right size, no data are needed), and multiplied with the numbers of tasks, validations, tests and seeds of
-`fsl reproduce all --scale full`. CPU time of one thread is much the same on a busy machine as on an idle one.
+`fsl reproduce all --scale full`. Measure on an idle machine: on a busy one CPU times are up to half as long again.
 """
 
 from __future__ import annotations
@@ -100,6 +100,11 @@ def sine(at_least: float) -> Sequence[tuple[str, int, tuple[float, float], float
     return rows
 
 
+def rounded(total: float) -> str:
+    """Hours to two digits, or to the hour."""
+    return f"{total:.2g}" if total < 10 else f"{total:,.0f}"
+
+
 def main() -> None:
     """Measure and print."""
     tune(1)
@@ -113,8 +118,8 @@ def main() -> None:
     print(f"One core of: {device_name(torch.device('cpu'))}\n")
     print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
     for name, runs, (training, evaluation), total in rows:
-        print(f"| {name} | {runs} | {training:.3g} | {evaluation:.3g} | {total:,.2g} |")
-    print(f"| all | {sum(r[1] for r in rows)} | | | {sum(r[3] for r in rows):,.0f} |")
+        print(f"| {name} | {runs} | {training:.3g} | {evaluation:.3g} | {rounded(total)} |")
+    print(f"| all | {sum(r[1] for r in rows)} | | | {rounded(sum(r[3] for r in rows))} |")
 
 
 if __name__ == "__main__":

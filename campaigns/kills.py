@@ -26,13 +26,14 @@ import matplotlib.figure  # noqa: F401  what a run imports, so that the forked o
 import torch
 import torch._dynamo
 import torch.utils.tensorboard
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from fewshot_env import datasets  # noqa: E402
 from runners import cli, train  # noqa: E402
-from runners.reproduce import executors, experiments, grid  # noqa: E402
+from runners.reproduce import experiments, grid  # noqa: E402
 from runners.settings import read_pairs  # noqa: E402
 from tests.conftest import write_mini  # noqa: E402
 from tests.runners.test_resume import everything, same  # noqa: E402
@@ -58,7 +59,8 @@ CASES = {
 }
 PHASES = {
     "_validate": "validation", "_test": "test", "_save_last": "checkpoint", "save": "checkpoint", "_log": "log",
-    "open_logs": "log", "close": "log", "outer_step": "training step", "prepare": "data prepare", "write": "report",
+    "open_logs": "log", "close": "log", "outer_step": "training step", "prepare": "data prepare",
+    "create_named": "making folders", "draw": "report", "_markdown": "report", "_machine_readable": "report",
 }  # fmt: skip
 
 
@@ -178,6 +180,8 @@ def torn_grid(whole: Path, length: float, dice: random.Random, out: Path, notes:
         kills += 1
         for file in out.glob("*.json"):
             json.loads(file.read_text())
+        for file in out.glob("*.png"):
+            Image.open(file).load()
     assert told(out) == told(whole)
     a, b = folders(whole), folders(out)
     assert [f.relative_to(whole) for f in a] == [f.relative_to(out) for f in b], "runs were lost or made twice"
@@ -256,7 +260,7 @@ def main(wanted: int = 60, seed: int = 0) -> None:
         print("killed in: " + ", ".join(f"{name} {count}" for name, count in where.most_common()))
 
 
-LIGHTERS: list[tuple[Any, str]] = [(train.Run, "__call__"), (datasets, "prepare"), (executors, "carry_out")]
+LIGHTERS: list[tuple[Any, str]] = [(train.Run, "__call__"), (datasets, "prepare"), (experiments, "find")]
 LENGTH = {True: 3.0, False: 0.3}  # seconds of CPU time in the mean until a kill, of images or not
 NEVER = 1e9
 

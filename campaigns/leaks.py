@@ -1,4 +1,4 @@
-"""Does a long run grow? `python campaigns/leaks.py [SINE_UPDATES] [CONV4_UPDATES]`, by default 10,000 and 500.
+"""Does a long run grow? `python campaigns/leaks.py [SINE_UPDATES] [CONV4_UPDATES]`: 10,000 and 500; 0 leaves out.
 
 Every agent that learns is trained by `fsl run` (logs, validations and checkpoints included) on sine, and with Conv4 of
 8 filters on the glyphs (28x28); resident memory, open files and threads are read from /proc as it goes. After a fifth
@@ -56,7 +56,7 @@ def main(sine: int = 10_000, conv4: int = 500) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     grew = 0
     for env, updates in (("sine", sine), ("glyphs", conv4)):
-        for agent in AGENTS:
+        for agent in AGENTS if updates else ():
             late = measure(agent, env, updates)[3:]
             (first, files, threads), (last, *_) = late[0], late[-1]
             most, grown = max(row[0] for row in late), last - first

@@ -26,10 +26,10 @@ class SettingError(FewShotError):
         self.key = key
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return " (did you mean 'x'?)" for the known name nearest to `name`, else an empty string."""
+def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return " (did you mean 'x'?)" for the known name nearest to `name`, after a prefix, else an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return f" (did you mean {prefix + near[0]!r}?)" if near else ""
 
 
 def said(error: BaseException) -> str:

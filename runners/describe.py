@@ -13,6 +13,7 @@ from agents.registry import AGENTS, AgentSpec
 from agents.registry import find as find_agent
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError, suggest
+from fewshot_env.pair import EnvPair
 from fewshot_env.registry import ENVS
 from fewshot_env.registry import find as find_env
 from fewshot_env.sampler import sampler_class
@@ -25,14 +26,13 @@ KINDS = (("sine", SINE, 5), ("images, 1-shot", IMAGES, 1), ("images, 5-shot", IM
 
 
 def of(name: str) -> dict[str, Any]:
-    """What `fsl show NAME` tells: name, summary, settings, and the paper's choices by kind of tasks.
+    """What `fsl show NAME` tells: name, summary, settings (of a pair its source's), and the paper's choices by tasks.
 
     Raises FewShotError for an unknown name.
     """
     load_plugins()
-    if "->" in name:
-        source = name.partition("->")[0].strip()
-        raise FewShotError(f"{name!r} is a pair, which has the settings of its source; see fsl show {source}")
+    if "->" in name or "→" in name:
+        return of(EnvPair.parse(name).source.name)
     if name == "run":
         chosen = {label: paper_protocol(spec, n_shot) for label, spec, n_shot in KINDS}
         return {"name": name, "summary": "what depends on the tasks stands below"} | _told(RunConfig, "", chosen)

@@ -20,8 +20,9 @@ class PastRun:
     folder: Path
     env: str
     n_way: str | int | None
-    """Classes per task, one number or drawn from a range; None for regression. n_shot: items per class, likewise."""
+    """Classes per task, one number or a range that is drawn from; None for regression."""
     n_shot: str | int | None
+    """Support items per class, likewise."""
     agent: str
     seeds: tuple[int, ...]
     started: datetime

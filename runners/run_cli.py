@@ -145,7 +145,7 @@ def run(
     options = {key: value for key, value in options.items() if value is not None}
     if preset not in ("paper", "quick"):
         raise FewShotError(f"--preset is {preset!r}, but must be paper or quick")
-    with voice(as_json, quiet, verbose) as tell, named(options):
+    with voice(as_json, quiet, verbose) as tell, named(options.keys() - read_pairs(set_ or []).keys()):
         from runners import carry_out, launch
 
         if resume is not None:
@@ -172,7 +172,7 @@ def named(options: Iterable[str]) -> Iterator[None]:
     try:
         yield
     except SettingError as error:
-        option = {"train_tasks": "tasks", "loggers": "logger"}.get(error.key, error.key.rpartition(".")[2])
+        option = "tasks" if error.key == "train_tasks" else error.key.rpartition(".")[2]
         raise FewShotError(f"--{option.replace('_', '-')}: {error}" if error.key in options else str(error)) from error
 
 

@@ -84,7 +84,7 @@ def members(folder: Path) -> list[Path]:
 
 def _exists(folder: Path) -> None:
     if not folder.exists():
-        raise FewShotError(f"there is no folder {folder}; name one of a run (fsl runs lists them)")
+        raise FewShotError(f"there is no {folder}; name one of a run (fsl runs lists them)")
 
 
 def group_of(folders: Sequence[Path]) -> Path:

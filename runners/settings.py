@@ -59,7 +59,7 @@ def validate(model: type[Model], values: Mapping[str, Any], prefix: str = "", hi
     known = fields_of(model, prefix, hidden)
     for key in values:
         if prefix + key not in known:
-            near = suggest(key, fields_of(model, "", hidden)).replace("'", f"'{prefix}", 1)
+            near = suggest(key, fields_of(model, "", hidden), prefix)
             raise SettingError(
                 prefix + key, f"unknown setting {prefix + key!r}{near}; known: {', '.join(known) or 'none'}"
             )

@@ -26,19 +26,16 @@ class Progress(BaseModel):
     best_tasks: int
     meter: dict[str, list[float]]
     """What Meter had summed up for the next row of the log."""
-    rows: int | None
-    """Rows in metrics.jsonl; None where no log is kept."""
-    charts: int | None
-    """Rows in charts.jsonl, likewise."""
-    skipped: int
+    rows: int | None = None
+    """Rows in metrics.jsonl and in charts.jsonl; these and what follows are None or empty in older checkpoints."""
+    charts: int | None = None
+    skipped: int = 0
     """Outer steps that were not finite, and so changed nothing."""
-    seconds: dict[str, float]
+    seconds: dict[str, float] = {}
     """Wall-clock time by phase (runners.stopwatch)."""
 
 
-START = Progress(
-    tasks_seen=0, validated=-1, best_score=None, best_tasks=0, meter={}, rows=0, charts=0, skipped=0, seconds={}
-)
+START = Progress(tasks_seen=0, validated=-1, best_score=None, best_tasks=0, meter={}, rows=0, charts=0)
 
 
 class Track:
@@ -67,12 +64,12 @@ class Track:
 
     def save(self, name: str, agent_state: dict[str, Any]) -> None:
         """Write a checkpoint, after what was logged before it."""
-        if self.loggers is not None:
-            self.loggers.flush()
+        assert self.loggers is not None, "the team's leader alone saves"
+        self.loggers.flush()
         content = self.at.model_dump() | {
             "meter": self.meter.sums,
-            "rows": None if self.loggers is None else self.loggers.rows.count,
-            "charts": None if self.loggers is None else self.loggers.charts.count,
+            "rows": self.loggers.rows.count,
+            "charts": self.loggers.charts.count,
             "agent": agent_state,
             "rng": torch.get_rng_state(),
             "settings": self.plan.settings,

@@ -10,7 +10,13 @@ dir=${2:?a folder for its files}
 
 if [ "$command" = stop ]; then
     for file in "$dir"/slurmd.pid "$dir"/slurmctld.pid "$dir"/munged.pid; do
-        if [ -f "$file" ]; then kill "$(cat "$file")" 2>/dev/null || true; fi
+        [ -f "$file" ] || continue
+        pid=$(cat "$file")
+        kill "$pid" 2>/dev/null || continue
+        for _ in $(seq 50); do # it saves its state first
+            [ -d "/proc/$pid" ] && ! grep -q zombie "/proc/$pid/status" || break
+            sleep 0.2
+        done
     done
     exit 0
 fi

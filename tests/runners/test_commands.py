@@ -37,8 +37,10 @@ def test_version(capsys):
 
 
 def test_a_pair_has_the_settings_of_its_source(capsys):
-    assert main("show", "mini->cub") == 2
-    assert "see fsl show mini" in capsys.readouterr().err
+    assert main("show", "sine->mini") == 0
+    assert "env.noise = 0.0" in capsys.readouterr().out
+    assert main("show", "sin->mini") == 2
+    assert "unknown environment 'sin' (did you mean 'sine'?)" in capsys.readouterr().err
 
 
 def test_show_environments_and_runs(capsys):

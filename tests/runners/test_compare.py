@@ -81,7 +81,7 @@ def test_what_can_not_be_compared_is_refused_in_one_line(tmp_path, capsys):
         ([a, b], "was tested on other episodes"),
         ([a], "needs two runs"),
         ([a, unfinished], "has no result yet"),
-        ([a, tmp_path / "nothing"], "there is no folder"),
+        ([a, tmp_path / "nothing"], "; name one of a run"),
         ([a, a, "--plot", tmp_path / "x.gif"], "must end in .png or .svg"),
     ):
         assert main("compare", *plot, *words) == 2

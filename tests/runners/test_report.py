@@ -79,7 +79,7 @@ def test_what_can_not_be_reported_is_refused_in_one_line(finished, tmp_path, cap
     for run, message in (
         (unfinished, "has no result yet"),
         (group, "holds 2 runs; name one of them"),
-        (tmp_path / "nothing", "there is no folder"),
+        (tmp_path / "nothing", "; name one of a run"),
     ):
         assert main("report", run) == 2
         error = capsys.readouterr().err.splitlines()

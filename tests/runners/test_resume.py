@@ -29,11 +29,11 @@ CASES = {
 
 
 def everything(run):
-    """Weights, optimizer, scores and logged rows of a finished run (without times)."""
+    """Weights, optimizer, scores, charts and logged rows of a finished run (without times)."""
     state = torch.load(run / "last.pt", weights_only=True) | {"seconds": None}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rows = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
-    return state, result_of(run)["scores"], rows
+    return state, result_of(run)["scores"], rows, (run / "charts.jsonl").read_text()
 
 
 def same(a, b):
