@@ -2,7 +2,8 @@
 
 Every agent that learns is trained by `fsl run` (logs, validations and checkpoints included) on sine, and with Conv4 of
 8 filters on the glyphs (28x28); resident memory, open files and threads are read from /proc as it goes. After a fifth
-of the updates nothing may grow: memory by more than 2 % and 4 MB, files and threads not at all.
+of the updates, by when there were two validations, nothing may grow: memory by more than 2 % and 4 MB, files and
+threads not at all.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ cli.main()
 def measure(agent: str, env: str, updates: int) -> list[tuple[float, int, int]]:
     """Twenty samples of a run: resident memory in MB, open files, threads."""
     meta_batch = 1 if env == "sine" or agent in ("finetuning", "baseline++") else 2
-    pairs = [f"train_tasks={updates * meta_batch}", f"val_every={max(1, updates // 4)}", "on_nan=skip"]
+    pairs = [f"train_tasks={updates * meta_batch}", f"val_every={max(1, updates // 10)}", "on_nan=skip"]
     pairs += ["val_tasks=20", "test_tasks=20"] if env == "sine" else GLYPHS
     pairs += [] if agent in ("finetuning", "baseline++") else [f"agent.meta_batch={meta_batch}"]
     with tempfile.TemporaryDirectory() as place:
