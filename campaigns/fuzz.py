@@ -155,7 +155,10 @@ def saved_run() -> tuple[bytes, bytes, dict[str, Any]]:
     agent.meta_update(agent.predict(agent.adapt(task.support), task.query.x), task.query.labels)
     with tempfile.TemporaryDirectory() as place:
         track = Track(plan, Path(place), ALONE)
+        track.open_logs()
         track.save("last.pt", agent.state())
+        assert track.loggers is not None
+        track.loggers.close()
         fault = faults.save(track, agent, SineSampler(), "train", 3)
         assert fault is not None
         return (Path(place) / "last.pt").read_bytes(), fault.read_bytes(), plan.settings
