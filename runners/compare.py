@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_env.errors import FewShotError
+from runners.picture import save
 from runners.run_dir import members, read_result
 from runners.say import columns
 
@@ -173,4 +174,4 @@ def plot(found: Sequence[Scored], file: Path) -> None:
     differences.set(xlabel=f"{found[0].metric}, difference to the first", title="95 %: paired (red), unpaired (grey)")
     for axes in (means, differences):
         axes.grid(axis="x", alpha=0.3)
-    figure.savefig(file)
+    save(figure, file)

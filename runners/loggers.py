@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,7 +198,8 @@ def write_csv(folder: Path) -> None:
     """metrics.csv from metrics.jsonl: a column for each tag, a line for each number of tasks seen."""
     rows = read_rows(folder)
     tags = dict.fromkeys(tag for row in rows.values() for tag in row)
-    with (folder / "metrics.csv").open("w", newline="") as stream:
-        table = csv.DictWriter(stream, ["tasks", *tags])
-        table.writeheader()
-        table.writerows({"tasks": tasks, **row} for tasks, row in rows.items())
+    text = StringIO(newline="")
+    table = csv.DictWriter(text, ["tasks", *tags])
+    table.writeheader()
+    table.writerows({"tasks": tasks, **row} for tasks, row in rows.items())
+    durable.write(folder / "metrics.csv", text.getvalue().encode())

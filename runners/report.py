@@ -10,7 +10,7 @@ from fewshot_env.errors import FewShotError
 from runners.evaluate import in_words
 from runners.loggers import read_rows
 from runners.report_figures import learned, learning, looks, test
-from runners.run_dir import members, read_result
+from runners.run_dir import members, read_result, write_text
 
 
 def write(folder: Path, file: Path | None = None) -> Path:
@@ -21,7 +21,7 @@ def write(folder: Path, file: Path | None = None) -> Path:
     result = read_result(folder)
     file = file or folder / "report.html"
     page = render(folder, result)
-    file.write_text(page, encoding="utf-8")
+    write_text(file, page)
     return file
 
 

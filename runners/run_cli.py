@@ -143,9 +143,10 @@ def run(
         "env.data_dir": None if data_dir is None else str(data_dir.absolute()),
     }  # fmt: skip
     options = {key: value for key, value in options.items() if value is not None}
+    pairs = read_pairs(set_ or [])
     if preset not in ("paper", "quick"):
         raise FewShotError(f"--preset is {preset!r}, but must be paper or quick")
-    with voice(as_json, quiet, verbose) as tell, named(options.keys() - read_pairs(set_ or []).keys()):
+    with voice(as_json, quiet, verbose) as tell, named(options.keys() - pairs.keys()):
         from runners import carry_out, launch
 
         if resume is not None:
@@ -154,7 +155,7 @@ def run(
                 raise FewShotError("--resume continues a run as it was: give no other settings with it but --processes")
             done = carry_out.resume(resume, processes)
         else:
-            settings = (read_file(config) if config else {}) | options | read_pairs(set_ or [])
+            settings = (read_file(config) if config else {}) | options | pairs
             if dry_run:
                 from runners.estimate import estimate
 

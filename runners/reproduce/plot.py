@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from fewshot_env import durable
+from runners.picture import save
 from runners.reproduce.experiments import turtle_row
 from runners.reproduce.grid import Experiment
 from runners.reproduce.statistics import Estimate
@@ -36,11 +35,10 @@ CEILING = 6.0
 
 def draw(experiment: Experiment, found: Summaries, note: str, files: Sequence[Path]) -> None:
     """Write an experiment's figure, with a note above it, to files whose suffixes name their formats."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     panels = experiment.columns
-    figure = Figure(figsize=(max(5.0, 3.4 * len(panels)), 4.2), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 3.4 * len(panels)), 4.2), dpi=150, layout="constrained")
     axes: list[Axes] = list(figure.subplots(1, len(panels), sharey=experiment.name == "fig3", squeeze=False)[0])
     for axis, column in zip(axes, panels, strict=True):
         axis.spines[["top", "right"]].set_visible(False)
@@ -50,12 +48,8 @@ def draw(experiment: Experiment, found: Summaries, note: str, files: Sequence[Pa
         _legend(figure, axes)
     width = int(13 * figure.get_figwidth())
     figure.suptitle("\n".join([*wrap(experiment.title, width), *wrap(note, width)]), fontsize=9)
-    with matplotlib.rc_context({"svg.hashsalt": "fewshot"}):
-        for file in files:
-            picture = BytesIO()
-            metadata = {"Date": None} if file.suffix == ".svg" else None
-            figure.savefig(picture, format=file.suffix[1:], dpi=150, metadata=metadata)
-            durable.write(file, picture.getvalue())
+    for file in files:
+        save(figure, file)
 
 
 def _fig3(axis: Axes, column: str, found: Summaries) -> None:

@@ -10,9 +10,7 @@ import sys
 
 import pytest
 
-from tests.runners.helpers import ROOT, TINY, fsl, main, only_run, result_of, sets
-
-RUN = ["run", "--env", "sine", "--agent", "maml"]
+from tests.runners.helpers import MAML, ROOT, TINY, fsl, main, only_run, result_of, sets
 
 
 @pytest.mark.parametrize(
@@ -76,7 +74,7 @@ def test_help_names_the_defaults_that_runs_have(capsys, monkeypatch):
 
 
 def test_json_is_alone_on_stdout(tmp_path, capsys):
-    assert main(*RUN, "--log-dir", tmp_path, "--json", *sets(*TINY)) == 0
+    assert main(*MAML, "--log-dir", tmp_path, "--json", *sets(*TINY)) == 0
     out, err = capsys.readouterr()
     run = only_run(tmp_path)
     assert json.loads(out) == result_of(run) | {"folder": str(run)}
@@ -105,7 +103,7 @@ def test_what_an_agent_prints_does_not_spoil_the_json(tmp_path, monkeypatch, cap
 
 
 def test_seeds_as_json_and_bests_of_different_ages(tmp_path, capsys):
-    assert main(*RUN, "--log-dir", tmp_path, "--seeds", 3, "--json", *sets(*TINY)) == 0
+    assert main(*MAML, "--log-dir", tmp_path, "--seeds", 3, "--json", *sets(*TINY)) == 0
     found = json.loads(capsys.readouterr().out)
     means = [r["mean"] for r in found["runs"]]
     assert len({r["best_at_tasks"] for r in found["runs"]}) > 1  # else this shows nothing
@@ -114,22 +112,22 @@ def test_seeds_as_json_and_bests_of_different_ages(tmp_path, capsys):
 
 
 def test_quiet_and_verbose(tmp_path, capsys):
-    assert main(*RUN, "--log-dir", tmp_path / "a", "--quiet", *sets(*TINY)) == 0
+    assert main(*MAML, "--log-dir", tmp_path / "a", "--quiet", *sets(*TINY)) == 0
     out, err = capsys.readouterr()
     assert out.startswith("test on sine: mse")
     assert (out.count("\n"), err) == (1, "")
-    assert main(*RUN, "--log-dir", tmp_path / "b", "--verbose", *sets(*TINY)) == 0
+    assert main(*MAML, "--log-dir", tmp_path / "b", "--verbose", *sets(*TINY)) == 0
     err = capsys.readouterr().err
     rows = [json.loads(line) for line in (only_run(tmp_path / "b") / "metrics.jsonl").read_text().splitlines()]
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
     assert [float(x) for x in re.findall(r"train/loss ([\d.]+)", err)] == pytest.approx(losses, rel=1e-3)
     assert "  agent.inner_lr = 0.01\n" in err
-    assert main(*RUN, "--verbose", "--device", "toaster") == 2
+    assert main(*MAML, "--verbose", "--device", "toaster") == 2
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_processes_tell_one_result(tmp_path):
-    done = fsl(*RUN, "--meta-batch", 2, "--processes", 2, "--quiet", "--json", "--log-dir", tmp_path, *sets(*TINY))
+    done = fsl(*MAML, "--meta-batch", 2, "--processes", 2, "--quiet", "--json", "--log-dir", tmp_path, *sets(*TINY))
     assert json.loads(done.stdout)["folder"] == str(only_run(tmp_path))
     assert done.stderr == ""
 

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from tests.runners.helpers import ROOT, TINY, main, only_run, sets
+from tests.runners.helpers import MAML, ROOT, TINY, main, only_run, sets
 
-RUN = ["run", "--env", "sine", "--agent", "maml", *sets(*TINY)]
+RUN = [*MAML, *sets(*TINY)]
 
 OWN = """
 from runners.loggers import Logger

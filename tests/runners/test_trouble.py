@@ -18,10 +18,10 @@ from fewshot_env import durable
 from runners import checkpoint
 from runners.lock import locked
 from runners.loggers import JSONLines
-from tests.runners.helpers import IMAGES, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
+from tests.runners.helpers import IMAGES, MAML, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
 from tests.runners.test_resume import assert_equal_runs, everything
 
-SINE = ["run", "--env", "sine", "--agent", "maml", *sets(*TINY)]
+SINE = [*MAML, *sets(*TINY)]
 
 
 def told(err):
