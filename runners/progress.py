@@ -47,18 +47,29 @@ def progress(label: str, total: int, unit: str, done: int = 0, show: bool = True
 
         def draw(now: int, note: str) -> None:
             nonlocal drawn
-            if time.monotonic() - drawn >= 0.1:
-                drawn = time.monotonic()
+            moment = pace.seen(now)
+            if moment - drawn >= 0.1:
+                drawn = moment
                 bar.update(shown, completed=now, state=pace.in_words(now, unit, note))
 
         yield draw
 
 
 class Pace:
-    """How fast the work goes since this process began it, at unit `done` of `total`."""
+    """How fast the work goes since this process began it, at unit `done` of `total`.
+
+    The first unit begins at the last report before it, so that a validation ahead of it does not count as work.
+    """
 
     def __init__(self, total: int, done: int) -> None:
         self.total, self.first, self.start = total, done, time.monotonic()
+
+    def seen(self, now: int) -> float:
+        """Take note of a report, at the moment that it returns."""
+        moment = time.monotonic()
+        if now == self.first:
+            self.start = moment
+        return moment
 
     def in_words(self, now: int, unit: str, note: str) -> str:
         """Like "1200/70000 (2%), 812 tasks/s, 85 s left, loss 0.123"; no rate before there is one."""
@@ -73,12 +84,12 @@ class Pace:
 
 def _lines(label: str, unit: str, pace: Pace) -> Report:
     """A line after ten seconds, and then ever more seldom: after a tenth of the time so far, ten minutes at most."""
-    last = pace.start
+    last = begun = pace.start
 
     def line(now: int, note: str) -> None:
         nonlocal last
-        moment = time.monotonic()
-        if moment - last >= min(max(LINE_SECONDS, (moment - pace.start) / 10), 60 * LINE_SECONDS):
+        moment = pace.seen(now)
+        if moment - last >= min(max(LINE_SECONDS, (moment - begun) / 10), 60 * LINE_SECONDS):
             last = moment
             log.info(f"{label} {pace.in_words(now, unit, note)}")
 

@@ -13,7 +13,7 @@ def clock(monkeypatch):
     return now
 
 
-def test_lines(clock, capsys):
+def test_lines_and_a_rate_without_the_validation_ahead(clock, capsys):
     with progress.progress("training", 1000, "tasks", 100) as report:
         report(100, "")
         clock[0] += 10
@@ -22,7 +22,7 @@ def test_lines(clock, capsys):
         report(300, "loss 0.250")
     assert capsys.readouterr().err.splitlines() == [
         "training 100/1000 (10%), validating 5/20",
-        "training 300/1000 (30%), 10 tasks/s, 70 s left, loss 0.250",
+        "training 300/1000 (30%), 20 tasks/s, 35 s left, loss 0.250",
     ]
 
 
