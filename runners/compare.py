@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fewshot_env.errors import FewShotError
 from runners.picture import save
+from runners.result import finite
 from runners.run_dir import members, read_result
 from runners.say import columns
 
@@ -131,6 +132,25 @@ def table(found: Sequence[Scored]) -> str:
     return "\n".join([columns([[row[c] for c in kept] for row in rows], indent=""), "", *notes(found)])
 
 
+def numbers(found: Sequence[Scored]) -> list[dict[str, Any]]:
+    """The comparison for machines: a row for each run; null is a number that there is not."""
+    rows: list[dict[str, Any]] = []
+    for one in found:
+        mean, half = mean_interval(one)
+        row = {"name": one.name, "env": one.env, "episode_hash": one.episodes, "runs": len(one.scores)}
+        row |= {"metric": one.metric, "mean": finite(mean), "ci95": finite(half), "not_finite": _not_finite(one)}
+        if rows:
+            d = difference(one, found[0])
+            parts = {key: None if value is None else finite(value) for key, value in asdict(d).items()}
+            row["difference"] = parts | {"verdict": verdict(d, one.metric)}
+        rows.append(row)
+    return rows
+
+
+def _not_finite(one: Scored) -> int:
+    return int(np.isnan(one.by_task).sum())
+
+
 def verdict(d: Difference, metric: str) -> str:
     """What the paired interval says: "better", "worse" or "not told apart"."""
     if not abs(d.mean) > d.paired:
@@ -145,7 +165,7 @@ def notes(found: Sequence[Scored]) -> list[str]:
     lines += ["± is half of a 95 % interval over tasks; paired: the same tasks compared one by one, which decides."]
     if any(difference(one, first).seeds is not None for one in found[1:]):
         lines += ["Over seeds: of training anew, where the intervals over tasks are of these very runs."]
-    diverged = [f"{one.name} {n}" for one in found if (n := int(np.isnan(one.by_task).sum()))]
+    diverged = [f"{one.name} {n}" for one in found if (n := _not_finite(one))]
     if diverged:
         lines += [f"Tasks that diverged are left out: {', '.join(diverged)}."]
     return lines

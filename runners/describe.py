@@ -31,7 +31,7 @@ def of(name: str) -> dict[str, Any]:
     Raises FewShotError for an unknown name.
     """
     load_plugins()
-    if "->" in name or "→" in name:
+    if "->" in name or "→" in name or (":" in name and name.partition(":")[0] in ENVS):
         return of(EnvPair.parse(name).source.name)
     if name == "run":
         chosen = {label: paper_protocol(spec, n_shot) for label, spec, n_shot in KINDS}

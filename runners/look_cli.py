@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from runners.options import Json
+from runners.say import voice
+
 
 def compare(
     runs: Annotated[
@@ -14,16 +17,18 @@ def compare(
         typer.Argument(metavar="RUN...", help="Folders of runs (or of runs by seed), or files that fsl eval wrote."),
     ],
     plot: Annotated[Path | None, typer.Option(help="Draw a picture, too: a PNG or SVG file.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Compare runs on the same test episodes, task by task, with the first: a table and a picture."""
-    from runners import compare as comparing
+    with voice(as_json) as tell:
+        from runners import compare as comparing
 
-    found = comparing.read_all(runs)
-    if plot is not None:
-        comparing.plot(found, plot)
-    print(comparing.table(found))
-    if plot is not None:
-        print(f"picture: {plot}")
+        found = comparing.read_all(runs)
+        words = comparing.table(found)
+        if plot is not None:
+            comparing.plot(found, plot)
+            words += f"\npicture: {plot}"
+        tell(comparing.numbers(found), words)
 
 
 def report(

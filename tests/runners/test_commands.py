@@ -37,8 +37,9 @@ def test_version(capsys):
 
 
 def test_a_pair_has_the_settings_of_its_source(capsys):
-    assert main("show", "sine->mini") == 0
-    assert "env.noise = 0.0" in capsys.readouterr().out
+    for pair in ("sine->mini", "sine:mini"):
+        assert main("show", pair) == 0
+        assert "env.noise = 0.0" in capsys.readouterr().out
     assert main("show", "sin->mini") == 2
     assert "unknown environment 'sin' (did you mean 'sine'?)" in capsys.readouterr().err
 

@@ -54,6 +54,22 @@ def test_tasks_that_diverged_are_left_out_and_told():
     assert "Tasks that diverged are left out: a 1, b 1." in table([a, b])
 
 
+def test_numbers_for_machines(tmp_path, capsys):
+    a, b, c = (
+        write(tmp_path / name, s) for name, s in (("a", [0.4, 0.6, 0.9]), ("b", [0.5, 0.8, 1]), ("c", [1, None, None]))
+    )
+    assert main("compare", a, b, c, "--json") == 0
+    first, second, third = json.loads(capsys.readouterr().out)
+    assert "difference" not in first
+    assert (first["name"], first["runs"], first["metric"]) == ("a", 1, "accuracy")
+    assert (second["mean"], second["not_finite"]) == (pytest.approx(23 / 30), 0)
+    d = second["difference"]
+    assert d["mean"] == pytest.approx(0.4 / 3)
+    assert d["paired"] == pytest.approx(1.96 * (0.01 / 9) ** 0.5)  # differences 0.1, 0.2, 0.1: variance 0.01 / 3
+    assert (d["tasks"], d["seeds"], d["verdict"]) == (3, None, "better")
+    assert (third["mean"], third["not_finite"], third["difference"]["mean"]) == (None, 2, None)
+
+
 def test_real_runs_and_a_group(tmp_path, capsys):
     for words in (["--agent", "maml", "--seeds", 2], ["--agent", "turtle"]):
         assert main("run", "--env", "sine", "--log-dir", tmp_path / "runs", *words, *sets(*TINY)) == 0
