@@ -21,14 +21,15 @@ def compare(
 ) -> None:
     """Compare runs on the same test episodes, task by task, with the first: a table and a picture."""
     with voice(as_json) as tell:
-        from runners import compare as comparing
+        from runners import compare_view as view
+        from runners.compare import numbers, read_all
 
-        found = comparing.read_all(runs)
-        words = comparing.table(found)
+        found = read_all(runs)
+        words = view.table(found)
         if plot is not None:
-            comparing.plot(found, plot)
+            view.plot(found, plot)
             words += f"\npicture: {plot}"
-        tell(comparing.numbers(found), words)
+        tell(numbers(found), words)
 
 
 def report(

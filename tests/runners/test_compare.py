@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from runners import compare
-from runners.compare import Scored, difference, table, verdict
+from runners.compare import Scored, difference, verdict
+from runners.compare_view import table
 from tests.runners.helpers import TINY, main, sets
 
 
