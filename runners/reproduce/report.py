@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runners.plan import versions
-from runners.reproduce import checks, paper
+from runners.reproduce import paper
+from runners.reproduce.checks import Verdict
+from runners.reproduce.claims import check
 from runners.reproduce.grid import Experiment, Scale
 from runners.reproduce.plot import draw
 from runners.reproduce.runs import Runs
 from runners.reproduce.statistics import PAPER, PUBLISHED, apart
-from runners.reproduce.summary import Summaries, Summary, estimate, numbers, summaries
+from runners.reproduce.summary import Summaries, Summary, estimate, numbers, summaries, union
 from runners.run_dir import write_json, write_text
 
 HEAD = ("agent", "setting", "runs", "diverged tasks", "median ± 95 %", "published statistic", "beside", "meet")
@@ -23,7 +24,7 @@ def write(experiment: Experiment, scale: Scale, runs: Runs) -> Path:
     found = summaries(experiment, scale, runs)
     name = experiment.name if scale.name == "full" else f"{experiment.name}-{scale.name}"
     stem = runs.out / name
-    verdicts = checks.check(experiment.name, found)
+    verdicts = check(experiment.name, found)
     pictures = [stem.with_name(f"{name}.{suffix}") for suffix in ("png", "svg")] if experiment.kind == "figure" else []
     if pictures:
         draw(experiment, found, _runs_words(scale, found), pictures)
@@ -69,13 +70,13 @@ def _markdown(
     scale: Scale,
     found: Summaries,
     rows: Sequence[Sequence[str]],
-    verdicts: Sequence[checks.Verdict],
+    verdicts: Sequence[Verdict],
     pictures: Sequence[Path],
 ) -> str:
     metric = {"mse": "mean squared error", "accuracy": "accuracy"}[next(iter(found.values())).metric]
     what = "best validation" if experiment.score == "validation" else "test"
     hours = [h for summary in found.values() for h in summary.hours]
-    hashes = sorted({h for summary in found.values() for h in summary.hashes})
+    hashes, devices = union(found, "hashes"), union(found, "devices")
     parts = [
         f"# {experiment.title}",
         f"{_runs_words(scale, found)}. Score: {metric} of the {what}, {_direction(metric)}.",
@@ -97,10 +98,11 @@ def _markdown(
         ),
         "\n".join(_table([("claim", "verdict", "evidence"), *[(v.claim, v.words, v.evidence) for v in verdicts]])),
         "*Undecided*: runs are missing, or intervals meet.",
-        f"Made with `fsl reproduce {experiment.name} --scale {scale.name}`; "
-        + ", ".join(f"{name} {number}" for name, number in versions().items())
+        f"Made with `fsl reproduce {experiment.name} --scale {scale.name}`"
+        + "".join(f"; {words}" for words in union(found, "versions"))
         + (f"; test episodes {', '.join(hashes)}" if hashes else "")
         + (f"; {sum(hours):.3g} hours for the {len(hours)} runs that recorded their time" if hours else "")
+        + (f", on {' and '.join(devices)}" if devices else "")
         + ".",
     ]
     return "\n\n".join(parts) + "\n"
@@ -141,7 +143,7 @@ def _escape(text: str) -> str:
 
 
 def _machine_readable(
-    experiment: Experiment, scale: Scale, found: Summaries, verdicts: Sequence[checks.Verdict]
+    experiment: Experiment, scale: Scale, found: Summaries, verdicts: Sequence[Verdict]
 ) -> dict[str, Any]:
     cells = []
     for summary in found.values():
@@ -160,5 +162,4 @@ def _machine_readable(
         "beside": paper.SOURCES[experiment.name],
         "cells": cells,
         "claims": [{"claim": v.claim, "holds": v.holds, "evidence": v.evidence} for v in verdicts],
-        "versions": versions(),
     }

@@ -86,13 +86,14 @@ class Runs:
         return None
 
 
-def best_validation(folder: Path) -> dict[str, float] | None:
-    """The log's row of the run's best validation (by its mean); None where no validation is finite."""
-    rows = read_rows(folder).values()
-    errors = [row for row in rows if "val/mse" in row]
-    if errors:
-        return min(errors, key=lambda row: row["val/mse"])
-    return max((row for row in rows if "val/accuracy" in row), key=lambda row: row["val/accuracy"], default=None)
+def best_validation(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """The validation whose weights a finished run kept: mean, median, diverged; None where none was finite."""
+    row = read_rows(folder).get(result["best_at_tasks"], {})
+    return {
+        "mean": row.get(f"val/{result['metric']}"),
+        "median": row.get("val/median"),
+        "diverged": row.get("val/diverged", 0),
+    }
 
 
 def _run_folders(out: Path) -> Iterator[Path]:

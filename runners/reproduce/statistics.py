@@ -21,6 +21,9 @@ class Estimate:
         return f"{self.value:.3f}" + ("" if self.half is None else f" ± {self.half:.3f}")
 
 
+ROUNDING = 1e-9
+"""Far above the rounding of float64 and far below any difference that counts, so that 0.56 - 0.54 is 0.02."""
+
 PAPER = "median over runs ± 1.96 sd / sqrt(runs)"
 """The paper: "median ... and 95 % confidence intervals over runs"; the form of the interval is the published code's."""
 
@@ -57,7 +60,7 @@ def apart(a: Estimate, b: Estimate) -> bool | None:
     """Whether the intervals do not meet; None where one has no interval."""
     if a.half is None or b.half is None:
         return None
-    return abs(a.value - b.value) > a.half + b.half
+    return abs(a.value - b.value) > a.half + b.half + ROUNDING
 
 
 def _half(values: Sequence[float], ddof: int = 1) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from runners.reproduce.grid import Cell, Experiment, Scale, Score
 from runners.reproduce.runs import Runs, best_validation
@@ -17,7 +17,8 @@ from runners.result import finite
 class Summary:
     """Of every finished run: its score (mean over tasks), the median over its tasks, and more.
 
-    scores and medians are mean squared errors or accuracies; a run all of whose tasks diverged has infinity.
+    scores and medians are mean squared errors or accuracies; a run all of whose tasks diverged has the worst: infinity
+    or zero.
     """
 
     cell: Cell
@@ -28,6 +29,8 @@ class Summary:
     diverged: int = 0
     hours: list[float] = field(default_factory=list)
     """Of each run: training, validation and test; runs side by side each have a share of their common time."""
+    devices: set[str] = field(default_factory=set)
+    versions: set[str] = field(default_factory=set)
     hashes: set[str] = field(default_factory=set)
     metric: str = "mse"
 
@@ -57,24 +60,28 @@ def _summary(experiment: Experiment, cell: Cell, scale: Scale, runs: Runs) -> Su
     found = Summary(cell, experiment.score, scale.seeds)
     for folder in runs.of(cell, scale).values():
         result = runs.result(cell, folder)
-        if result is None:
-            continue
-        found.metric = result["metric"]
-        found.hashes.add(result["episode_hash"])
-        if experiment.score == "test":
-            _add(found, result["mean"], result["median"], result["diverged"])
-        else:
-            row = best_validation(folder) or {}
-            _add(found, row.get(f"val/{found.metric}"), row.get("val/median"), int(row.get("val/diverged", 0)))
-        if "seconds" in result:
-            found.hours.append(sum(result["seconds"].values()) / 3600 / result["side_by_side"])
+        if result is not None:
+            _add(found, result, result if experiment.score == "test" else best_validation(folder, result))
     return found
 
 
-def _add(found: Summary, score: float | None, median: float | None, diverged: int) -> None:
-    found.scores.append(math.inf if score is None else score)
-    found.medians.append(math.inf if median is None else median)
-    found.diverged += diverged
+def _add(found: Summary, result: dict[str, Any], scored: dict[str, Any]) -> None:
+    """Count a run; scored: its test, or a validation in the same form."""
+    found.metric = result["metric"]
+    worst = math.inf if found.metric == "mse" else 0.0
+    found.scores.append(worst if scored["mean"] is None else scored["mean"])
+    found.medians.append(worst if scored["median"] is None else scored["median"])
+    found.diverged += int(scored["diverged"])
+    found.hashes.add(result["episode_hash"])
+    found.versions.add(", ".join(f"{name} {number}" for name, number in result["versions"].items()))
+    if "seconds" in result:
+        found.hours.append(sum(result["seconds"].values()) / 3600 / result["side_by_side"])
+        found.devices.add(result["device"])
+
+
+def union(found: Summaries, name: Literal["versions", "hashes", "devices"]) -> list[str]:
+    """What the runs have there, each once, sorted."""
+    return sorted(set().union(*(getattr(summary, name) for summary in found.values())))
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -96,6 +103,8 @@ def numbers(summary: Summary) -> dict[str, Any]:
         "medians_over_tasks": [finite(v) for v in summary.medians],
         "diverged_tasks": summary.diverged,
         "hours": summary.hours,
+        "devices": sorted(summary.devices),
+        "versions": sorted(summary.versions),
         "episode_hashes": sorted(summary.hashes),
         "paper_statistic": estimate(summary.paper),
         "published_statistic": estimate(summary.published),

@@ -111,7 +111,7 @@ def test_the_validation_scored_is_the_best(tiny, tmp_path, monkeypatch):
     fig3 = experiments.EXPERIMENTS["fig3"]
     monkeypatch.setitem(experiments.EXPERIMENTS, "fig3", type(fig3)(**{**vars(fig3), "cells": fig3.cells[:2]}))
     monkeypatch.setattr("runners.reproduce.report.draw", lambda *args: None)
-    monkeypatch.setattr("runners.reproduce.checks.check", lambda *args: [])
+    monkeypatch.setattr("runners.reproduce.report.check", lambda *args: [])
     assert main("reproduce", "fig3", "--out", tmp_path) == 0
     cell = report(tmp_path, "fig3")["cells"][0]
     for seed, score in enumerate(cell["scores"]):
@@ -127,7 +127,7 @@ def test_a_pair_is_trained_once_and_tested_on_its_target(tiny, tmp_path, data_di
         cells = [c for c in whole.cells if c.row == "MAML" and c.settings["env"] == "mini"][:1]
         cells = [Cell(c.row, c.column, {**c.settings, **small}, c.target) for c in cells]
         monkeypatch.setitem(experiments.EXPERIMENTS, name, type(whole)(**{**vars(whole), "cells": cells}))
-        monkeypatch.setattr("runners.reproduce.checks.check", lambda *args: [])
+        monkeypatch.setattr("runners.reproduce.report.check", lambda *args: [])
     assert main("reproduce", "table2", "--out", tmp_path, "--data-dir", data_dir) == 0
     assert main("reproduce", "table1", "--out", tmp_path, "--data-dir", data_dir) == 0
     own, across = report(tmp_path, "table1")["cells"][0], report(tmp_path, "table2")["cells"][0]

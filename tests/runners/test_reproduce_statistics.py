@@ -5,7 +5,8 @@ import math
 import pytest
 
 from runners.reproduce import paper
-from runners.reproduce.checks import check
+from runners.reproduce.checks import Missing, close, each, everywhere, lower, somewhere
+from runners.reproduce.claims import check
 from runners.reproduce.experiments import EXPERIMENTS
 from runners.reproduce.report import meets
 from runners.reproduce.statistics import (
@@ -74,36 +75,85 @@ def verdicts(name, found):
     return [v.holds for v in check(name, found)]
 
 
-def test_the_claims_hold_of_numbers_like_the_papers_and_fail_of_others():
-    def fig3(row, column):
+def test_the_claims_on_fig3():
+    def like_the_paper(row, column):
         steps = int(column.split()[-1])
         base = {"F": 0.9, "T": 0.5 if "5 hidden" in row else 0.6, "M": 0.7}[row[0]]
         base = 0.71 if row == "FO-MAML" else base
+        base += steps / 100 if row.endswith(("TURTLE, 1 hidden", "TURTLE, 2 hidden")) else 0.0
         return [base - 0.001 * steps, base + 0.001 * steps]
 
-    assert verdicts("fig3", with_scores("fig3", fig3)) == [True, True, True, True]
-    assert verdicts("fig3", with_scores("fig3", lambda row, column: [0.6, 0.61])) == [None, True, False, False]
+    assert verdicts("fig3", with_scores("fig3", like_the_paper)) == [True] * 5
+    assert verdicts("fig3", with_scores("fig3", lambda row, column: [0.6, 0.61])) == [None, True, False, None, None]
+    assert verdicts("fig3", with_scores("fig3", lambda row, column: [])) == [None] * 5
 
-    def fig4(row, column):
+    def one_diverges(row, column):  # every run of T = 10 with few layers
+        return [math.inf] * 2 if (row, column) == ("TURTLE, 1 hidden", "T = 10") else like_the_paper(row, column)
+
+    assert verdicts("fig3", with_scores("fig3", one_diverges))[2:4] == [True, True]
+
+    def all_diverge(row, column):  # wider than T = 1, but T = 5 and T = 10 can not be told apart
+        return like_the_paper(row, column) if column == "T = 1" else [0.6, math.inf]
+
+    assert verdicts("fig3", with_scores("fig3", all_diverge))[2] is None
+
+
+def test_the_claims_on_fig4():
+    def scores(row, column):
         return {"MAML": [0.7, 0.71], "TURTLE": [0.4, 0.41], "Meta-learner LSTM": [0.4, 0.8]}[row]
 
-    assert verdicts("fig4", with_scores("fig4", fig4)) == [True, None]  # the LSTM's interval is too wide to tell
+    assert verdicts("fig4", with_scores("fig4", scores)) == [True, None]  # the LSTM's interval is too wide to tell
     reverse = {"MAML": [0.3, 0.31], "TURTLE": [0.4, 0.41], "Meta-learner LSTM": [0.2, 0.21]}
     assert verdicts("fig4", with_scores("fig4", lambda row, column: reverse[row])) == [False, False]
     one = with_scores("fig4", lambda row, column: [] if row == "Meta-learner LSTM" else [0.5])
     assert verdicts("fig4", one) == [None, None]
 
-    def table(row, column):
-        return [paper.reference("table1", row, column).estimate.value] * 2
 
-    assert verdicts("table1", with_scores("table1", table)) == [True, True, True, True]
+def papers(table):
+    """The paper's own values as scores."""
+    return lambda row, column: [paper.reference(table, row, column).estimate.value] * 2
+
+
+def test_the_claims_on_the_tables():
+    assert verdicts("table1", with_scores("table1", papers("table1"))) == [True] * 5
+    assert verdicts("table2", with_scores("table2", papers("table2"))) == [True] * 3
     even = with_scores("table1", lambda row, column: [0.2, 0.21])
-    assert verdicts("table1", even) == [None, None, True, False]  # equal everywhere is no improvement
+    assert verdicts("table1", even) == [None, None, True, None, False]  # equal everywhere is no improvement
+
+    def worse_once(row, column):
+        value = 0.3 if (row, column) == ("TURTLE", "miniImageNet 5-shot") else papers("table1")(row, column)[0]
+        return [value] * 2
+
+    assert verdicts("table1", with_scores("table1", worse_once)) == [False, True, True, False, True]
+
+
+def test_the_claims_on_time():
     slow = {"MAML": 2.0, "TURTLE": 2.1, "Meta-learner LSTM (enhanced)": 3.0}
-    timed = with_scores("fig5", table, lambda row: slow.get(row, 1.0))
-    assert verdicts("fig5", timed) == [True, True, True]
-    assert verdicts("fig5", with_scores("fig5", table, lambda row: 1.0)) == [False, True, False]
-    assert verdicts("fig5", with_scores("fig5", table)) == [None, None, None]
+    timed = with_scores("fig5", papers("table1"), lambda row: slow.get(row, 1.0))
+    assert verdicts("fig5", timed) == [True] * 6
+    assert verdicts("fig5", with_scores("fig5", papers("table1"), lambda row: 1.0))[3:] == [False, True, False]
+    assert verdicts("fig5", with_scores("fig5", papers("table1")))[3:] == [None, None, None]
+    for summary, device in zip(timed.values(), ["a CPU", "a GPU"], strict=False):
+        summary.devices = {device}
+    assert verdicts("fig5", timed)[3:] == [None, None, None]  # hours of two devices do not compare
+
+
+def test_what_decides_a_claim():
+    assert [everywhere(v) for v in ([True, True], [True, None], [None, False])] == [True, None, False]
+    assert [somewhere(v) for v in ([True, None], [None, None], [True, False])] == [True, None, False]
+    low, high, wide = Estimate(0.54, 0.001, 5), Estimate(0.56, 0.001, 5), Estimate(0.58, 0.05, 5)
+    assert [lower(low, high), lower(high, low), lower(high, wide)] == [True, False, None]
+    assert close(low, high, 0.02) is True  # 0.56 - 0.54 is a little more than 0.02 in float64
+    assert [close(low, high, 0.01), close(low, wide, 0.02)] == [False, None]
+
+    def decide(column):
+        if column == "absent":
+            raise Missing("a run")
+        return column == "good", "n"
+
+    assert each(["good", "absent"], decide) == (None, "good: n; absent: no run of a run")
+    assert each(["good", "absent"], decide, somewhere)[0] is None
+    assert each(["bad", "absent"], decide)[0] is False
 
 
 def test_what_is_not_finite_is_null():
