@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from PIL import Image
 
 from fewshot_env.data.splits import split_list
 from fewshot_env.datasets import prepare
+from fewshot_env.registry import ENVS
 from fewshot_env.store import ImageClass, ImageStore
 
 torch.set_num_threads(1)
@@ -32,6 +34,15 @@ def pytest_collection_modifyitems(items):
             item.add_marker(no_gpu)
         if "slurm" in item.keywords and not slurm:
             item.add_marker(no_slurm)
+
+
+@pytest.fixture(autouse=True)
+def _forget_environments():
+    """Take the environments that a test registers out of the registries again."""
+    known = set(ENVS)
+    yield
+    for name in set(ENVS) - known:
+        gymnasium.registry.pop(ENVS.pop(name).id)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import gymnasium
 import pytest
 
-from fewshot_env import registry
 from fewshot_env.data.folders import by_ratio_of
 from fewshot_env.data.source import Wish
 from fewshot_env.datasets import prepare
@@ -29,15 +28,6 @@ def birds(tmp_path):
     (root / ".git").mkdir()
     (root / "notes.txt").write_text("x")
     return root
-
-
-@pytest.fixture
-def forget():
-    """Take the environments of the test's stores out of the registries again."""
-    known = set(registry.ENVS)
-    yield
-    for name in set(registry.ENVS) - known:
-        gymnasium.registry.pop(registry.ENVS.pop(name).id)
 
 
 def refuses(match, source, folder, name="my-birds", **wish):
@@ -154,7 +144,7 @@ def test_broken_and_tiny_images_are_left_out_on_request_alone(birds, tmp_path, c
     assert "none of the 60 images of other can be read" in capsys.readouterr().err
 
 
-def test_prepared_stores_are_environments_by_name(birds, tmp_path, monkeypatch, capsys, forget):
+def test_prepared_stores_are_environments_by_name(birds, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FSL_HOME", str(tmp_path / "home"))
     assert main("run", "--env", "my-birds", "--agent", "maml") == 2
     assert "unknown environment 'my-birds'" in capsys.readouterr().err
@@ -171,7 +161,7 @@ def test_prepared_stores_are_environments_by_name(birds, tmp_path, monkeypatch, 
     assert obs["query_x"].shape == (4, 3, 84, 84)
 
 
-def test_pairs_with_ones_own_and_another_data_dir(birds, data_dir, tmp_path, capsys, forget):
+def test_pairs_with_ones_own_and_another_data_dir(birds, data_dir, tmp_path, capsys):
     stores = tmp_path / "stores"
     stores.mkdir()
     (stores / "mini").symlink_to(data_dir / "mini")
@@ -184,7 +174,7 @@ def test_pairs_with_ones_own_and_another_data_dir(birds, data_dir, tmp_path, cap
     assert "test on mini->my-birds" in capsys.readouterr().out
 
 
-def test_the_tutorial_from_nothing(tmp_path, monkeypatch, capsys, forget):
+def test_the_tutorial_from_nothing(tmp_path, monkeypatch, capsys):
     """Its smallest folder (15 classes of 17 images) and its commands: prepare, look, run."""
     monkeypatch.setenv("FSL_HOME", str(tmp_path / "home"))
     for c in range(15):

@@ -54,15 +54,11 @@ def test_an_environment_of_ones_own(tmp_path, monkeypatch):
         "    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    try:
-        assert EnvPair.parse("own_env:FewShot/Wide-v0").source.name == "wide"
-        assert EnvPair.parse("wide->sine").target.name == "sine"
-        obs, _ = gymnasium.make("FewShot/Wide-v0", n_shot=2).reset(seed=1)
-        assert obs["support_x"].shape == (2, 1)
-        with pytest.raises(FewShotError, match="already registered"):
-            registry.register(registry.ENVS["wide"])
-    finally:
-        registry.ENVS.pop("wide", None)
-        gymnasium.registry.pop("FewShot/Wide-v0", None)
+    assert EnvPair.parse("own_env:FewShot/Wide-v0").source.name == "wide"
+    assert EnvPair.parse("wide->sine").target.name == "sine"
+    obs, _ = gymnasium.make("FewShot/Wide-v0", n_shot=2).reset(seed=1)
+    assert obs["support_x"].shape == (2, 1)
+    with pytest.raises(FewShotError, match="already registered"):
+        registry.register(registry.ENVS["wide"])
     with pytest.raises(FewShotError, match="can not be imported"):
         EnvPair.parse("no_such_module:FewShot/Wide-v0")

@@ -163,17 +163,9 @@ def test_families_with_settings_of_their_own_pair(tmp_path, monkeypatch):
         "        self.fingerprint, self.sample = 'line', inner.sample\n"
     )
     monkeypatch.chdir(tmp_path)
-    try:
-        words = ["run", "--env", "sine->line_env:FewShot/Line-v0", "--agent", "maml", "--log-dir", tmp_path / "runs"]
-        assert main(*words, *sets(*TINY)) == 0
-        assert result_of(only_run(tmp_path / "runs"))["env"] == "sine->line"
-    finally:
-        import gymnasium
-
-        from fewshot_env.registry import ENVS
-
-        ENVS.pop("line", None)
-        gymnasium.registry.pop("FewShot/Line-v0", None)
+    words = ["run", "--env", "sine->line_env:FewShot/Line-v0", "--agent", "maml", "--log-dir", tmp_path / "runs"]
+    assert main(*words, *sets(*TINY)) == 0
+    assert result_of(only_run(tmp_path / "runs"))["env"] == "sine->line"
 
 
 def test_eval_elsewhere(tmp_path, data_dir, capsys):
