@@ -17,6 +17,10 @@ def reproduce(
     scale: Annotated[
         str, typer.Option(help="full: the paper's runs and tasks. quick: far fewer, to see that all works.")
     ] = "quick",
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Run the first N seeds of each cell only; the report counts the others."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs and the reports.")] = Path("reproduced"),
     executor: Annotated[
         str, typer.Option(help="here: one after the other. local: processes of this machine. slurm: one array.")
@@ -52,8 +56,9 @@ def reproduce(
 
     runs, failed = Runs(out.absolute(), where), 0
     if not report_only:
-        jobs = missing(experiments, scale, runs)
-        print(f"{what}, {scale} scale: {len(jobs)} jobs are left to do" if jobs else "every run is finished")
+        jobs = missing(experiments, scale, runs, seeds)
+        of = "" if seeds is None else f" with seeds below {seeds}"
+        print(f"{what}, {scale} scale: {len(jobs)} jobs{of} are left to do" if jobs else f"every run{of} is finished")
         try:
             failed = executors.carry_out(jobs, executor, at_once, parameters, out.absolute())
         except typer.Exit as stopped:

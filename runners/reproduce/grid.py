@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fewshot_env.datasets import DATASETS
@@ -21,6 +21,10 @@ class Scale:
     name: str
     seeds: int
     settings: Mapping[str, Any]
+
+    def first(self, seeds: int | None) -> Scale:
+        """The same with no more than so many seeds, if a number is given."""
+        return self if seeds is None else replace(self, seeds=min(seeds, self.seeds))
 
     @property
     def words(self) -> str:

@@ -44,10 +44,11 @@ class Job:
         return DelayedSubmission(self)
 
 
-def missing(experiments: Sequence[Experiment], scale: str, runs: Runs) -> list[Job]:
+def missing(experiments: Sequence[Experiment], scale: str, runs: Runs, seeds: int | None = None) -> list[Job]:
     """The jobs that are left to do, each run in one job only; makes the folders of new runs.
 
-    Runs of a small agent are one job, side by side; others are a job each.
+    seeds: no more than so many of each cell (default: all of the scale's). Runs of a small agent are one job, side by
+    side; others are a job each.
     """
     for experiment in experiments:  # before anything is written
         for cell in experiment.cells:
@@ -55,7 +56,7 @@ def missing(experiments: Sequence[Experiment], scale: str, runs: Runs) -> list[J
     jobs: dict[Path, Job] = {}
     for experiment in experiments:
         for cell in experiment.cells:
-            for job in _of_cell(cell, experiment.scales[scale], runs):
+            for job in _of_cell(cell, experiment.scales[scale].first(seeds), runs):
                 known = jobs.get(job.folders[0])
                 if known is None or known.target is None:
                     jobs[job.folders[0]] = job

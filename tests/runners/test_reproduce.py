@@ -79,6 +79,21 @@ def test_an_interrupted_grid_goes_on_where_it_stopped(tiny, tmp_path, monkeypatc
     assert [c["runs"] for c in report(tmp_path, "fig4")["cells"]] == [2, 2, 2]
 
 
+def test_a_few_seeds_first_and_the_others_later(tiny, tmp_path, capsys):
+    assert main("reproduce", "fig4", "--seeds", 1, "--out", tmp_path) == 0
+    first = results(tmp_path)
+    assert {file.parent.name for file in first} == {"seed0"}
+    found = report(tmp_path, "fig4")
+    assert [(c["runs"], c["runs_wanted"]) for c in found["cells"]] == [(1, 2)] * 3
+    assert "INCOMPLETE: 3 of 6 runs are finished" in found["scale_in_words"]
+    capsys.readouterr()
+    assert main("reproduce", "fig4", "--seeds", 1, "--out", tmp_path) == 0
+    assert "every run with seeds below 1 is finished" in capsys.readouterr().out
+    assert main("reproduce", "fig4", "--seeds", 9, "--out", tmp_path) == 0
+    assert first.items() < results(tmp_path).items()
+    assert [c["runs"] for c in report(tmp_path, "fig4")["cells"]] == [2] * 3
+
+
 def test_runs_made_by_hand_are_adopted_whatever_their_folder_is_called(tiny, tmp_path):
     run = ["run", "--env", "sine", "--agent", "turtle", *sets(*(f"{k}={v}" for k, v in TINY.items()))]
     assert main(*run, "--seeds", 2, "--log-dir", tmp_path / "elsewhere") == 0
@@ -183,6 +198,7 @@ def test_fig3_is_gradient_only_with_rates_of_one():
     [
         (["fig6"], "did you mean"),
         (["fig4", "--scale", "big"], "must be quick or full"),
+        (["fig4", "--seeds", "0"], "--seeds"),
         (["fig4", "--executor", "cloud"], "must be here, local or slurm"),
         (["fig4", "--cluster", "timeout_min=1"], "--executor local or slurm"),
         (["fig4", "--executor", "local", "--cluster", "colour=red"], "colour"),
