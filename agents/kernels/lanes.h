@@ -8,7 +8,17 @@
 #include <cstring>
 #include <vector>
 
-constexpr int BYTES = 64;
+// A vector is one register: GCC splits wider ones by way of memory, which is nine times as slow. ROWS of a tile, VECS
+// vectors each, are summed at once: as many as the registers hold beside the operands.
+#if defined(__AVX512F__)
+constexpr int BYTES = 64, ROWS = 4;  // 32 registers
+#elif defined(__AVX__)
+constexpr int BYTES = 32, ROWS = 2;  // 16 registers
+#elif defined(__SSE2__)
+constexpr int BYTES = 16, ROWS = 2;  // 16 registers
+#else
+constexpr int BYTES = 16, ROWS = 4;  // NEON: 32 registers
+#endif
 
 template <class T> struct Vec {
     typedef T type __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
@@ -55,7 +65,7 @@ template <class T, int O> inline void rows_times(const T *w, long ldw, const T *
 template <class T> void times(const T *w, long ldw, const T *x, T *y, long n_out, long n_in) {
     const int L = lanes<T>();
     long o = 0;
-    for (; o + 4 <= n_out; o += 4) rows_times<T, 4>(w + o * ldw, ldw, x, y + o * L, n_in);
+    for (; o + ROWS <= n_out; o += ROWS) rows_times<T, ROWS>(w + o * ldw, ldw, x, y + o * L, n_in);
     for (; o < n_out; o++) rows_times<T, 1>(w + o * ldw, ldw, x, y + o * L, n_in);
 }
 
@@ -77,7 +87,7 @@ template <class T> void outer_products(T *sums, long ld, const T *dy, const T *x
     long o = 0;
     for (; o + 4 <= n_out; o += 4) {
         long i = 0;
-        for (; i + 4 <= n_in; i += 4) outer<T, 4, 4>(sums + (o * ld + i) * W, ld, dy + o * L, x + i * L);
+        for (; i + ROWS <= n_in; i += ROWS) outer<T, 4, ROWS>(sums + (o * ld + i) * W, ld, dy + o * L, x + i * L);
         for (; i < n_in; i++) outer<T, 4, 1>(sums + (o * ld + i) * W, ld, dy + o * L, x + i * L);
     }
     for (; o < n_out; o++)
