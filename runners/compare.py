@@ -56,10 +56,12 @@ class Difference:
     seeds: float | None
     """Over runs with other seeds, where both have several."""
     tasks: int
+    diverged: int
+    """How many more tasks than the baseline's are not finite in one of the runs."""
 
 
-def read(path: Path) -> Scored:
-    """The result of a run, of a folder of runs by seed, or of a file that `fsl eval` wrote.
+def read(path: Path, name: str) -> Scored:
+    """The result of a run, of a folder of runs by seed, or of a file that `fsl eval` wrote, to be called `name`.
 
     Raises FewShotError where there is none, or runs in one folder were tested on different episodes.
     """
@@ -70,16 +72,26 @@ def read(path: Path) -> Scored:
         if result["episode_hash"] != first["episode_hash"]:
             raise FewShotError(f"{place} and {places[0]} were tested on different episodes; compare them one by one")
     scores = np.array([result["scores"] for result in results], dtype=float)  # null becomes NaN
-    return Scored(
-        path.stem if path.is_file() else path.name, first["env"], first["metric"], first["episode_hash"], scores
-    )
+    return Scored(name, first["env"], first["metric"], first["episode_hash"], scores)
+
+
+def names(paths: Sequence[Path]) -> list[str]:
+    """What tells the paths apart: their last parts, as few as will do; a file's run stands before it."""
+    whole = [path.resolve() for path in paths]
+    parts = [(path.with_suffix("") if path.is_file() else path).parts for path in whole]
+    few = 2 if any(path.is_file() for path in whole) else 1
+    for n in range(few, max(map(len, parts))):
+        found = ["/".join(part[-n:]) for part in parts]
+        if len(set(found)) == len(set(whole)):
+            return found
+    return ["/".join(part) for part in parts]
 
 
 def read_all(paths: Sequence[Path]) -> list[Scored]:
     """Two or more results on the same episodes; raises FewShotError where they are not."""
     if len(paths) < 2:
         raise FewShotError("fsl compare needs two runs or more; the first is the one that the others are compared with")
-    found = [read(path) for path in paths]
+    found = [read(path, name) for path, name in zip(paths, names(paths), strict=True)]
     for path, other in zip(paths, found, strict=True):
         if other.episodes != found[0].episodes:
             raise FewShotError(
@@ -96,11 +108,11 @@ def difference(one: Scored, baseline: Scored) -> Difference:
     seeds = None
     if min(len(one.scores), len(baseline.scores)) > 1:
         seeds = _half(one.by_run.var(ddof=1) / len(one.scores) + baseline.by_run.var(ddof=1) / len(baseline.scores))
-    n = int(both.sum())
+    n, diverged = int(both.sum()), not_finite(one) - not_finite(baseline)
     if n < 2:
-        return Difference(math.nan, math.nan, math.nan, seeds, n)
+        return Difference(math.nan, math.nan, math.nan, seeds, n, diverged)
     unpaired = _half((a.var(ddof=1) + b.var(ddof=1)) / n)
-    return Difference(float((a - b).mean()), _half((a - b).var(ddof=1) / n), unpaired, seeds, n)
+    return Difference(float((a - b).mean()), _half((a - b).var(ddof=1) / n), unpaired, seeds, n, diverged)
 
 
 def mean_interval(one: Scored) -> tuple[float, float]:
@@ -136,7 +148,16 @@ def not_finite(one: Scored) -> int:
 
 
 def verdict(d: Difference, metric: str) -> str:
-    """What the paired interval says: "better", "worse" or "not told apart"."""
+    """What the intervals say: "better", "worse" or "not told apart", with what speaks against it.
+
+    The paired interval decides about these very runs; where there are several seeds, that over them must agree. Tasks
+    that are not finite are in no mean, so that having more of them is named.
+    """
     if not abs(d.mean) > d.paired:
         return "not told apart"
-    return "better" if (d.mean > 0) == (metric != "mse") else "worse"
+    if d.seeds is not None and not abs(d.mean) > d.seeds:
+        return "not told apart over seeds"
+    better = (d.mean > 0) == (metric != "mse")
+    if d.diverged and (d.diverged > 0) == better:
+        return f"{'better' if better else 'worse'}, but diverges {'more' if better else 'less'} often"
+    return "better" if better else "worse"

@@ -32,10 +32,12 @@ def notes(found: Sequence[Scored]) -> list[str]:
     lines = [f"{tasks} test tasks of {first.env} (episodes {first.episodes}); differences to {first.name}."]
     lines += ["± is half of a 95 % interval over tasks; paired: the same tasks compared one by one, which decides."]
     if any(difference(one, first).seeds is not None for one in found[1:]):
-        lines += ["Over seeds: of training anew, where the intervals over tasks are of these very runs."]
+        lines += ["Over seeds: of training anew, where the intervals over tasks are of these very runs; both decide."]
+    else:
+        lines += ["Better or worse: these very runs. Of training anew, several seeds would tell."]
     diverged = [f"{one.name} {n}" for one in found if (n := not_finite(one))]
     if diverged:
-        lines += [f"Tasks that diverged are left out: {', '.join(diverged)}."]
+        lines += [f"Tasks that are not finite are left out: {', '.join(diverged)}."]
     return lines
 
 

@@ -19,7 +19,7 @@ def compare(
     plot: Annotated[Path | None, typer.Option(help="Draw a picture, too: a PNG or SVG file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare runs on the same test episodes, task by task, with the first: a table and a picture."""
+    """Compare runs on the same test episodes, task by task, with the first: a table, and a picture (--plot)."""
     with voice(as_json) as tell:
         from runners import compare_view as view
         from runners.compare import numbers, read_all

@@ -30,17 +30,17 @@ def read_file(file: Path) -> Settings:
     return content
 
 
-def read_pairs(pairs: Iterable[str]) -> Settings:
-    """Read `--set KEY=VALUE` texts; values are YAML."""
+def read_pairs(pairs: Iterable[str], option: str = "--set", example: str = "agent.inner_lr=0.1") -> Settings:
+    """Read the KEY=VALUE texts of an option; values are YAML."""
     found: Settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            raise FewShotError(f"--set {pair!r} must be KEY=VALUE, for example agent.inner_lr=0.1")
+            raise FewShotError(f"{option} {pair!r} must be KEY=VALUE, for example {example}")
         try:
             found[key.strip()] = yaml.safe_load(value)
         except Exception as error:
-            raise FewShotError(f"--set {pair!r}: the value is not valid YAML; quote it") from error
+            raise FewShotError(f"{option} {pair!r}: the value is not valid YAML; quote it") from error
     return found
 
 

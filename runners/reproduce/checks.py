@@ -57,10 +57,17 @@ def lower(a: Estimate, b: Estimate) -> bool | None:
 
 
 def close(a: Estimate, b: Estimate, tolerance: float) -> bool | None:
-    """Whether two values differ by no more than the tolerance; None where they do, but their intervals meet."""
-    if abs(a.value - b.value) <= tolerance + ROUNDING:
+    """Whether two values differ by no more than the tolerance, whatever they are within their intervals.
+
+    False where they differ by more and their intervals do not meet; None where the intervals are too wide to tell, or
+    one has none.
+    """
+    if a.half is None or b.half is None:
+        return None
+    gap = abs(a.value - b.value)
+    if gap + a.half + b.half <= tolerance + ROUNDING:
         return True
-    return False if apart(a, b) else None
+    return False if gap > tolerance + ROUNDING and apart(a, b) else None
 
 
 def everywhere(verdicts: Iterable[bool | None]) -> bool | None:

@@ -19,7 +19,7 @@ def reproduce(
     ] = "quick",
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Run the first N seeds of each cell only; the report counts the others."),
+        typer.Option(min=1, metavar="N", help="Run the first N seeds of each cell only; the report is of all runs."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs and the reports.")] = Path("reproduced"),
     executor: Annotated[
@@ -45,8 +45,8 @@ def reproduce(
     from runners.reproduce import executors
     from runners.reproduce.data import with_data
 
-    parameters = read_pairs(cluster or [])
-    executors.check(executor, parameters)
+    parameters = read_pairs(cluster or [], "--cluster", "timeout_min=600")
+    executors.check(executor, parameters, at_once)
     where = None if data_dir is None else str(data_dir.absolute())
     experiments, left_out = with_data(experiments, where)
     _make(out)

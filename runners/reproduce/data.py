@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fewshot_env.datasets import DATASETS
 from fewshot_env.errors import FewShotError
-from fewshot_env.store import data_dir, is_prepared
+from fewshot_env.store import ImageStore, data_dir, is_prepared
 from runners.reproduce.grid import Experiment
 
 
@@ -27,6 +27,12 @@ def with_data(experiments: Sequence[Experiment], folder: str | None) -> tuple[li
     if not kept:
         raise FewShotError("; ".join(left_out))
     return kept, left_out
+
+
+def holdings(experiment: Experiment, folder: str | None) -> list[str]:
+    """What the stores of an experiment's data hold, beside the official numbers where those differ; a line each."""
+    root = Path(folder) if folder else data_dir()
+    return [f"{name}: {ImageStore.open(root / name).holdings()}" for name in experiment.data]
 
 
 def _how(names: Sequence[str]) -> str:

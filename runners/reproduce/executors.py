@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,22 @@ import typer
 
 from fewshot_env.errors import FewShotError
 from runners.reproduce.jobs import Job
+from runners.stop import Interrupted, stop_signals
+from runners.team import Team
 
 EXECUTORS = ("here", "local", "slurm")
 POLL_SECONDS = 2.0
 
 
-def check(executor: str, parameters: dict[str, Any]) -> None:
-    """Raise FewShotError for an unknown or absent executor, and for parameters that nobody takes."""
+def check(executor: str, parameters: dict[str, Any], at_once: int | None) -> None:
+    """Raise FewShotError for an unknown or absent executor, and for parameters and numbers that nobody takes."""
     if executor not in EXECUTORS:
         raise FewShotError(f"--executor is {executor!r}, but must be here, local or slurm")
     if executor == "here":
         if parameters:
             raise FewShotError(f"--cluster {next(iter(parameters))} has no use here; add --executor local or slurm")
+        if at_once is not None:
+            raise FewShotError(f"--at-once {at_once} has no use here; add --executor local or slurm")
         return
     try:
         import submitit
@@ -55,19 +61,51 @@ def carry_out(jobs: Sequence[Job], executor: str, at_once: int | None, parameter
         print(f"{len(jobs)} jobs are Slurm array {submitted[0].job_id.split('_')[0]}; logs are in {out / 'jobs'}")
         print("leaving (Ctrl-C) does not stop them; the same command later goes on and reports", flush=True)
         return _wait(jobs, submitted)
-    width = at_once or os.cpu_count() or 1
-    waiting = list(jobs)
+    return _as_processes(jobs, on, at_once or os.cpu_count() or 1)
+
+
+def _as_processes(jobs: Sequence[Job], on: Any, width: int) -> int:
+    """Carry the jobs out on this machine, `width` at once; returns how many failed.
+
+    Asked to stop, it asks the running ones to save, and waits for them.
+    """
+    failed, waiting = 0, list(jobs)
     running: list[tuple[Job, Any]] = []
-    while waiting or running:
-        while waiting and len(running) < width:
-            job = waiting.pop(0)
-            running.append((job, on.submit(_call, job)))
-            print(f"{len(jobs) - len(waiting)} of {len(jobs)}: {job.name}", flush=True)
-        time.sleep(POLL_SECONDS / 4)
-        for job, handle in [pair for pair in running if pair[1].done()]:
-            running.remove((job, handle))
-            failed += _failed(job, handle)
+    with stop_signals(Team()) as stop:
+        try:
+            while waiting or running:
+                stop()
+                while waiting and len(running) < width:
+                    job = waiting.pop(0)
+                    running.append((job, _submit(on, job)))
+                    print(f"{len(jobs) - len(waiting)} of {len(jobs)}: {job.name}", flush=True)
+                time.sleep(POLL_SECONDS / 4)
+                for job, handle in [pair for pair in running if pair[1].done()]:
+                    running.remove((job, handle))
+                    failed += _failed(job, handle)
+        except Interrupted as asked:
+            print(f"interrupted; {len(running)} jobs save what they have", file=sys.stderr, flush=True)
+            for _, handle in running:
+                _ask_to_stop(handle)
+            while not all(handle.done() for _, handle in running):
+                time.sleep(POLL_SECONDS / 10)
+            raise typer.Exit(asked.code) from None
     return failed
+
+
+def _submit(on: Any, job: Job) -> Any:
+    """Start a job whose keeper, a process of submitit's, leaves Ctrl-C to us and to the job."""
+    ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a new process goes on ignoring what is ignored here
+    try:
+        return on.submit(_call, job)
+    finally:
+        signal.signal(signal.SIGINT, ours)
+
+
+def _ask_to_stop(handle: Any) -> None:
+    """Send SIGTERM to a job's keeper, which hands it on; its process has the number that submitit calls the job."""
+    with suppress(ProcessLookupError):
+        os.kill(int(handle.job_id), signal.SIGTERM)
 
 
 def _call(job: Job) -> str | None:
@@ -99,6 +137,8 @@ def _wait(jobs: Sequence[Job], handles: Sequence[Any]) -> int:
     while left:
         time.sleep(POLL_SECONDS)
         queued = _queued(handles[0].job_id.split("_")[0])
+        if queued is None:
+            continue
         for i in [i for i in left if handles[i].paths.result_pickle.exists() or handles[i].job_id not in queued]:
             left.remove(i)
             failed += _failed(jobs[i], handles[i])
@@ -106,9 +146,14 @@ def _wait(jobs: Sequence[Job], handles: Sequence[Any]) -> int:
     return failed
 
 
-def _queued(array: str) -> set[str]:
-    """The elements of an array that wait or run (not by sacct, as submitit asks: not every cluster has it)."""
+def _queued(array: str) -> set[str] | None:
+    """The elements of an array that wait or run (not by sacct, as submitit asks: not every cluster has it).
+
+    None where Slurm does not answer: that says nothing of the jobs. An array that is no longer known has ended.
+    """
     asked = subprocess.run(["squeue", "-hrj", array, "-o", "%i"], capture_output=True, text=True, check=False)
+    if asked.returncode and "Invalid job id" not in asked.stderr:
+        return None
     return set(asked.stdout.split())
 
 

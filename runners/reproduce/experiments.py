@@ -104,6 +104,7 @@ EXPERIMENTS = {
             [_images(row, "mini", shots) for shots in (1, 5) for row in TIMED],
             IMAGES,
             data=("mini",),
+            timed=True,
         ),
     )
 }

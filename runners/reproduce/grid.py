@@ -30,7 +30,7 @@ class Scale:
     def words(self) -> str:
         """The scale in one line, for every artefact."""
         if not self.settings:
-            return f"full scale: the paper's numbers of tasks, {self.seeds} runs a cell"
+            return f"Full scale: the paper's numbers of tasks, {self.seeds} runs a cell"
         tasks = f"{self.settings['train_tasks']:,} training tasks and {self.settings['test_tasks']:,} test tasks"
         return f"QUICK SCALE, not a result to cite: {self.seeds} runs a cell of {tasks}, far below the paper's"
 
@@ -78,6 +78,13 @@ class Experiment:
     scales: Mapping[str, Scale]
     score: Score = "test"
     data: tuple[str, ...] = ()
+    timed: bool = False
+    """Whether it is about time."""
+
+    @property
+    def metric(self) -> str:
+        """What its scores are."""
+        return "mse" if self.cells[0].settings["env"] == "sine" else "accuracy"
 
     @property
     def columns(self) -> list[str]:

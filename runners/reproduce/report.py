@@ -9,14 +9,17 @@ from typing import Any
 from runners.reproduce import paper
 from runners.reproduce.checks import Verdict
 from runners.reproduce.claims import check
+from runners.reproduce.data import holdings
 from runners.reproduce.grid import Experiment, Scale
 from runners.reproduce.plot import draw
 from runners.reproduce.runs import Runs
 from runners.reproduce.statistics import PAPER, PUBLISHED, apart
-from runners.reproduce.summary import Summaries, Summary, estimate, numbers, summaries, union
+from runners.reproduce.summary import Summaries, Summary, each_once, estimate, mean, numbers, summaries
 from runners.run_dir import write_json, write_text
 
 HEAD = ("agent", "setting", "runs", "diverged tasks", "median ± 95 %", "published statistic", "beside", "meet")
+HOURS = "hours a run"
+"""A column more, where an experiment is about time."""
 
 
 def write(experiment: Experiment, scale: Scale, runs: Runs) -> Path:
@@ -29,9 +32,10 @@ def write(experiment: Experiment, scale: Scale, runs: Runs) -> Path:
     if pictures:
         draw(experiment, found, _runs_words(scale, found), pictures)
     rows = [_row(experiment, summary) for summary in found.values()]
-    write_text(stem.with_name(f"{name}.md"), _markdown(experiment, scale, found, rows, verdicts, pictures))
+    held = holdings(experiment, runs.data_dir)
+    write_text(stem.with_name(f"{name}.md"), _markdown(experiment, scale, found, rows, verdicts, pictures, held))
     write_text(stem.with_name(f"{name}.tex"), _latex(experiment, _runs_words(scale, found), rows))
-    write_json(stem.with_name(f"{name}.json"), _machine_readable(experiment, scale, found, verdicts))
+    write_json(stem.with_name(f"{name}.json"), _machine_readable(experiment, scale, found, verdicts, held))
     return stem.with_name(f"{name}.md")
 
 
@@ -50,9 +54,15 @@ def meets(experiment: Experiment, summary: Summary) -> bool | None:
     return None if clear is None else not clear
 
 
+def _head(experiment: Experiment) -> Sequence[str]:
+    return (*HEAD, HOURS) if experiment.timed else HEAD
+
+
 def _row(experiment: Experiment, summary: Summary) -> list[str]:
     beside = paper.reference(experiment.name, summary.cell.row, summary.cell.column)
     of = "" if len(summary.scores) == summary.wanted else f" of {summary.wanted}"
+    hours = mean(summary.hours)
+    timed = [] if not experiment.timed else ["" if hours is None else f"{hours:.3g}"]
     return [
         summary.cell.row,
         summary.cell.column,
@@ -62,6 +72,7 @@ def _row(experiment: Experiment, summary: Summary) -> list[str]:
         str(summary.published or ""),
         "" if beside is None else str(beside.estimate),
         {True: "yes", False: "no", None: ""}[meets(experiment, summary)],
+        *timed,
     ]
 
 
@@ -72,22 +83,24 @@ def _markdown(
     rows: Sequence[Sequence[str]],
     verdicts: Sequence[Verdict],
     pictures: Sequence[Path],
+    held: Sequence[str],
 ) -> str:
-    metric = {"mse": "mean squared error", "accuracy": "accuracy"}[next(iter(found.values())).metric]
+    metric = {"mse": "mean squared error", "accuracy": "accuracy"}[experiment.metric]
     what = "best validation" if experiment.score == "validation" else "test"
     hours = [h for summary in found.values() for h in summary.hours]
-    hashes, devices = union(found, "hashes"), union(found, "devices")
+    hashes, devices = each_once(found, "episodes"), each_once(found, "device")
     parts = [
         f"# {experiment.title}",
-        f"{_runs_words(scale, found)}. Score: {metric} of the {what}, {_direction(metric)}.",
+        f"{_runs_words(scale, found)}. Score: {metric} of the {what}, {_direction(experiment.metric)}.",
+        *["Data: " + ". ".join(held) + "."] * bool(held),
         *[f"![{experiment.title}]({p.name})" for p in pictures[:1]],
-        "\n".join(_table([HEAD, *rows])),
+        "\n".join(_table([_head(experiment), *rows])),
         "\n".join(
             [
                 f"- **median ± 95 %**: {PAPER} (each run's number is its mean over tasks), as the paper states it.",
                 f"- **published statistic**: {PUBLISHED[experiment.score]}; as the published implementation did.",
                 f"- **beside**: {paper.SOURCES[experiment.name]}.",
-                "- **meet**: whether that interval (widened by its rounding) and our median's meet.",
+                "- **meet**: whether the interval beside (widened by its rounding) and our median's meet.",
                 "- **diverged tasks**: scores that are not finite, or squared errors above 100.",
             ]
         ),
@@ -97,9 +110,9 @@ def _markdown(
             * bool(scale.settings)
         ),
         "\n".join(_table([("claim", "verdict", "evidence"), *[(v.claim, v.words, v.evidence) for v in verdicts]])),
-        "*Undecided*: runs are missing, or intervals meet.",
+        "*Undecided*: runs are missing, or their intervals are too wide to tell.",
         f"Made with `fsl reproduce {experiment.name} --scale {scale.name}`"
-        + "".join(f"; {words}" for words in union(found, "versions"))
+        + "".join(f"; {words}" for words in each_once(found, "versions"))
         + (f"; test episodes {', '.join(hashes)}" if hashes else "")
         + (f"; {sum(hours):.3g} hours for the {len(hours)} runs that recorded their time" if hours else "")
         + (f", on {' and '.join(devices)}" if devices else "")
@@ -118,12 +131,12 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _latex(experiment: Experiment, note: str, rows: Sequence[Sequence[str]]) -> str:
-    lines = [" & ".join(map(_escape, row)) + r" \\" for row in (HEAD, *rows)]
+    lines = [" & ".join(map(_escape, row)) + r" \\" for row in (_head(experiment), *rows)]
     return "\n".join(
         [
             f"% {note}",
             "% needs \\usepackage{booktabs,longtable}",
-            r"\begin{longtable}{llrrllll}",
+            rf"\begin{{longtable}}{{llrrllll{'r' * experiment.timed}}}",
             rf"\caption{{{_escape(experiment.title)}. {_escape(note)}.}}\\",
             r"\toprule",
             lines[0],
@@ -143,7 +156,7 @@ def _escape(text: str) -> str:
 
 
 def _machine_readable(
-    experiment: Experiment, scale: Scale, found: Summaries, verdicts: Sequence[Verdict]
+    experiment: Experiment, scale: Scale, found: Summaries, verdicts: Sequence[Verdict], held: Sequence[str]
 ) -> dict[str, Any]:
     cells = []
     for summary in found.values():
@@ -158,6 +171,8 @@ def _machine_readable(
         "scale": scale.name,
         "scale_in_words": _runs_words(scale, found),
         "scale_settings": dict(scale.settings),
+        "metric": experiment.metric,
+        "data": list(held),
         "statistics": {"paper": PAPER, "published": PUBLISHED[experiment.score], "score": experiment.score},
         "beside": paper.SOURCES[experiment.name],
         "cells": cells,

@@ -4,47 +4,73 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from fewshot_env.errors import FewShotError
 from runners.reproduce.grid import Cell, Experiment, Scale, Score
 from runners.reproduce.runs import Runs, best_validation
 from runners.reproduce.statistics import Estimate, mean_over_runs, mean_without_outliers, median_over_runs
 from runners.result import finite
 
 
-@dataclass
-class Summary:
-    """Of every finished run: its score (mean over tasks), the median over its tasks, and more.
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as the report counts it.
 
-    scores and medians are mean squared errors or accuracies; a run all of whose tasks diverged has the worst: infinity
-    or zero.
+    score: mean over its tasks (a mean squared error or an accuracy); median: over them. Where all its tasks diverged
+    both are the worst there is, infinity or zero. hours: training, validation and test; runs side by side each have a
+    share of their common time; None where it was not recorded.
     """
 
+    seed: int
+    score: float
+    median: float
+    diverged: int
+    hours: float | None
+    device: str
+    versions: str
+    episodes: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A cell with its finished runs; wanted: how many there are to be."""
+
     cell: Cell
-    score: Score
+    kind: Score
     wanted: int
-    scores: list[float] = field(default_factory=list)
-    medians: list[float] = field(default_factory=list)
-    diverged: int = 0
-    hours: list[float] = field(default_factory=list)
-    """Of each run: training, validation and test; runs side by side each have a share of their common time."""
-    devices: set[str] = field(default_factory=set)
-    versions: set[str] = field(default_factory=set)
-    hashes: set[str] = field(default_factory=set)
-    metric: str = "mse"
+    runs: Sequence[Run] = ()
+
+    @property
+    def scores(self) -> list[float]:
+        """Of every run."""
+        return [run.score for run in self.runs]
+
+    @property
+    def hours(self) -> list[float]:
+        """Of every run that recorded them."""
+        return [run.hours for run in self.runs if run.hours is not None]
+
+    @property
+    def diverged(self) -> int:
+        """Tasks that diverged, of all runs."""
+        return sum(run.diverged for run in self.runs)
 
     @property
     def paper(self) -> Estimate | None:
         """The paper's statistic; None without a run."""
-        return median_over_runs(self.scores) if self.scores else None
+        return median_over_runs(self.scores) if self.runs else None
 
     @property
     def published(self) -> Estimate | None:
         """The published implementation's statistic; None without a run."""
-        if not self.scores:
+        if not self.runs:
             return None
-        return mean_over_runs(self.scores) if self.score == "validation" else mean_without_outliers(self.medians)
+        if self.kind == "validation":
+            return mean_over_runs(self.scores)
+        return mean_without_outliers([run.median for run in self.runs])
 
 
 Summaries = dict[tuple[str, str], Summary]
@@ -52,36 +78,46 @@ Summaries = dict[tuple[str, str], Summary]
 
 
 def summaries(experiment: Experiment, scale: Scale, runs: Runs) -> Summaries:
-    """Every cell of an experiment, finished or not."""
+    """Every cell of an experiment, finished or not; raises FewShotError where a cell's runs were not tested alike."""
     return {(cell.row, cell.column): _summary(experiment, cell, scale, runs) for cell in experiment.cells}
 
 
 def _summary(experiment: Experiment, cell: Cell, scale: Scale, runs: Runs) -> Summary:
-    found = Summary(cell, experiment.score, scale.seeds)
-    for folder in runs.of(cell, scale).values():
+    found: list[Run] = []
+    for seed, folder in runs.of(cell, scale).items():
         result = runs.result(cell, folder)
-        if result is not None:
-            _add(found, result, result if experiment.score == "test" else best_validation(folder, result))
-    return found
+        if result is None:
+            continue
+        scored = result if experiment.score == "test" else best_validation(folder, result)
+        found.append(_run(seed, result, scored, str(folder.relative_to(runs.out))))
+        if found[-1].episodes != found[0].episodes:
+            raise FewShotError(
+                f"{cell.name}: the runs {found[0].folder} and {found[-1].folder} were tested on different tasks, of "
+                "different copies of the data, say; keep those of one in the folder"
+            )
+    return Summary(cell, experiment.score, scale.seeds, found)
 
 
-def _add(found: Summary, result: dict[str, Any], scored: dict[str, Any]) -> None:
-    """Count a run; scored: its test, or a validation in the same form."""
-    found.metric = result["metric"]
-    worst = math.inf if found.metric == "mse" else 0.0
-    found.scores.append(worst if scored["mean"] is None else scored["mean"])
-    found.medians.append(worst if scored["median"] is None else scored["median"])
-    found.diverged += int(scored["diverged"])
-    found.hashes.add(result["episode_hash"])
-    found.versions.add(", ".join(f"{name} {number}" for name, number in result["versions"].items()))
-    if "seconds" in result:
-        found.hours.append(sum(result["seconds"].values()) / 3600 / result["side_by_side"])
-        found.devices.add(result["device"])
+def _run(seed: int, result: dict[str, Any], scored: dict[str, Any], folder: str) -> Run:
+    """A run as the report counts it; scored: its test, or a validation in the same form."""
+    worst = math.inf if result["metric"] == "mse" else 0.0
+    timed = "seconds" in result
+    return Run(
+        seed,
+        worst if scored["mean"] is None else scored["mean"],
+        worst if scored["median"] is None else scored["median"],
+        int(scored["diverged"]),
+        sum(result["seconds"].values()) / 3600 / result["side_by_side"] if timed else None,
+        result["device"] if timed else "",
+        ", ".join(f"{name} {number}" for name, number in result["versions"].items()),
+        result["episode_hash"],
+        folder,
+    )
 
 
-def union(found: Summaries, name: Literal["versions", "hashes", "devices"]) -> list[str]:
+def each_once(found: Summaries, what: Literal["versions", "episodes", "device"]) -> list[str]:
     """What the runs have there, each once, sorted."""
-    return sorted(set().union(*(getattr(summary, name) for summary in found.values())))
+    return sorted({getattr(run, what) for summary in found.values() for run in summary.runs} - {""})
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -96,16 +132,10 @@ def numbers(summary: Summary) -> dict[str, Any]:
         "column": summary.cell.column,
         "settings": dict(summary.cell.settings),
         "target": summary.cell.target,
-        "metric": summary.metric,
-        "runs": len(summary.scores),
+        "runs": [asdict(run) | {"score": finite(run.score), "median": finite(run.median)} for run in summary.runs],
         "runs_wanted": summary.wanted,
-        "scores": [finite(v) for v in summary.scores],
-        "medians_over_tasks": [finite(v) for v in summary.medians],
         "diverged_tasks": summary.diverged,
-        "hours": summary.hours,
-        "devices": sorted(summary.devices),
-        "versions": sorted(summary.versions),
-        "episode_hashes": sorted(summary.hashes),
+        "mean_hours": mean(summary.hours),
         "paper_statistic": estimate(summary.paper),
         "published_statistic": estimate(summary.published),
     }

@@ -52,7 +52,36 @@ def test_groups_of_seeds_are_their_mean_on_every_task():
 def test_tasks_that_diverged_are_left_out_and_told():
     a, b = scored([[1, np.nan, 3, 5]], "a", "mse"), scored([[1, 2, 4, np.nan]], "b", "mse")
     assert (difference(a, b).mean, difference(a, b).tasks) == (-0.5, 2)
-    assert "Tasks that diverged are left out: a 1, b 1." in table([a, b])
+    assert "Tasks that are not finite are left out: a 1, b 1." in table([a, b])
+
+
+def test_the_verdict_says_what_speaks_against_it():
+    ten = np.arange(10.0)
+    close, far = scored([ten, ten + 2], metric="mse"), scored([ten + 0.5, ten + 2.5], metric="mse")
+    d = difference(close, far)
+    assert (d.mean, d.paired) == (-0.5, 0)
+    assert d.seeds > 2  # training anew moves the error by much more
+    assert verdict(d, "mse") == "not told apart over seeds"
+    broken = scored([[*ten[:9], np.nan]], metric="mse")
+    whole = scored([ten + 0.5], metric="mse")
+    assert verdict(difference(broken, whole), "mse") == "better, but diverges more often"
+    assert verdict(difference(whole, broken), "mse") == "worse, but diverges less often"
+    assert verdict(difference(scored([[*(ten[:9] + 1), np.nan]]), scored([ten])), "mse") == "worse"
+
+
+def test_runs_are_named_by_what_tells_them_apart(tmp_path, monkeypatch):
+    for name in ("a/seed0", "b/seed0", "b/seed1"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("a/seed0/eval-sine-1.json", "b/seed0/eval-sine-1.json"):
+        (tmp_path / name).write_text("{}")
+    a, b, other = tmp_path / "a" / "seed0", tmp_path / "b" / "seed0", tmp_path / "b" / "seed1"
+    assert compare.names([a, other]) == ["seed0", "seed1"]
+    assert compare.names([a, b]) == ["a/seed0", "b/seed0"]
+    assert compare.names([a, a]) == ["seed0", "seed0"]
+    assert compare.names([b / "eval-sine-1.json", other]) == ["seed0/eval-sine-1", "b/seed1"]
+    assert compare.names([p / "eval-sine-1.json" for p in (a, b)]) == ["a/seed0/eval-sine-1", "b/seed0/eval-sine-1"]
+    monkeypatch.chdir(a)
+    assert compare.names([compare.Path(), other]) == ["seed0", "seed1"]
 
 
 def test_numbers_for_machines(tmp_path, capsys):

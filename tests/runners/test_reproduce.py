@@ -2,17 +2,22 @@
 
 import json
 import math
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from runners import carry_out
 from runners.plan import make_plan
-from runners.reproduce import experiments
+from runners.reproduce import executors, experiments
 from runners.reproduce.grid import Cell, Scale
 from runners.reproduce.runs import Runs
 from runners.stop import Interrupted
-from tests.runners.helpers import main, sets
+from tests.runners.helpers import ROOT, main, sets
 
 TINY = {"train_tasks": 12, "val_every": 6, "val_tasks": 4, "test_tasks": 6, "eval_batch": 2}
 
@@ -28,6 +33,14 @@ def report(folder, name):
     return json.loads((folder / f"{name}-quick.json").read_text())
 
 
+def scores(cell):
+    return [run["score"] for run in cell["runs"]]
+
+
+def counts(folder, name):
+    return [len(cell["runs"]) for cell in report(folder, name)["cells"]]
+
+
 def results(folder):
     return {file: file.stat().st_mtime_ns for file in folder.glob("cells/*/seed*/result.json")}
 
@@ -39,11 +52,12 @@ def test_a_figure_is_run_reported_and_then_found_finished(tiny, tmp_path, capsys
     found = report(tmp_path, "fig4")
     cell = {c["row"]: c for c in found["cells"]}["MAML"]
     runs = [json.loads(f.read_text()) for f in first if "maml" in str(f)]
-    assert sorted(cell["scores"]) == sorted(r["mean"] for r in runs)
-    a, b = cell["scores"]
+    assert {run["seed"]: run["score"] for run in cell["runs"]} == {r["settings"]["seed"]: r["mean"] for r in runs}
+    assert all((tmp_path / run["folder"] / "result.json").exists() for run in cell["runs"])
+    a, b = scores(cell)
     half = 1.96 * abs(a - b) / math.sqrt(2) / math.sqrt(2)
     assert cell["paper_statistic"] == {"value": pytest.approx((a + b) / 2), "half": pytest.approx(half), "runs": 2}
-    assert all(h > 0 for h in cell["hours"])
+    assert cell["mean_hours"] == pytest.approx(sum(run["hours"] for run in cell["runs"]) / 2)
     assert "QUICK SCALE" in found["scale_in_words"]
     for suffix in ("md", "tex", "svg"):
         assert "QUICK SCALE" in (tmp_path / f"fig4-quick.{suffix}").read_text() or suffix == "svg"
@@ -73,10 +87,10 @@ def test_an_interrupted_grid_goes_on_where_it_stopped(tiny, tmp_path, monkeypatc
     first = results(tmp_path)
     assert {f.parent.parent.name.split("-")[1] for f in first} == {"maml"}
     assert main("reproduce", "fig4", "--out", tmp_path, "--report-only") == 0
-    assert [c["runs"] for c in report(tmp_path, "fig4")["cells"]] == [2, 0, 0]
+    assert counts(tmp_path, "fig4") == [2, 0, 0]
     assert main("reproduce", "fig4", "--out", tmp_path) == 0
     assert first.items() <= results(tmp_path).items()
-    assert [c["runs"] for c in report(tmp_path, "fig4")["cells"]] == [2, 2, 2]
+    assert counts(tmp_path, "fig4") == [2, 2, 2]
 
 
 def test_a_few_seeds_first_and_the_others_later(tiny, tmp_path, capsys):
@@ -84,14 +98,14 @@ def test_a_few_seeds_first_and_the_others_later(tiny, tmp_path, capsys):
     first = results(tmp_path)
     assert {file.parent.name for file in first} == {"seed0"}
     found = report(tmp_path, "fig4")
-    assert [(c["runs"], c["runs_wanted"]) for c in found["cells"]] == [(1, 2)] * 3
+    assert [(len(c["runs"]), c["runs_wanted"]) for c in found["cells"]] == [(1, 2)] * 3
     assert "INCOMPLETE: 3 of 6 runs are finished" in found["scale_in_words"]
     capsys.readouterr()
     assert main("reproduce", "fig4", "--seeds", 1, "--out", tmp_path) == 0
     assert "every run with seeds below 1 is finished" in capsys.readouterr().out
     assert main("reproduce", "fig4", "--seeds", 9, "--out", tmp_path) == 0
     assert first.items() < results(tmp_path).items()
-    assert [c["runs"] for c in report(tmp_path, "fig4")["cells"]] == [2] * 3
+    assert counts(tmp_path, "fig4") == [2] * 3
 
 
 def test_runs_made_by_hand_are_adopted_whatever_their_folder_is_called(tiny, tmp_path):
@@ -100,7 +114,7 @@ def test_runs_made_by_hand_are_adopted_whatever_their_folder_is_called(tiny, tmp
     (group,) = (tmp_path / "elsewhere").iterdir()
     shutil.copytree(group, tmp_path / "out" / "my turtles")
     assert main("reproduce", "fig4", "--out", tmp_path / "out", "--report-only") == 0
-    assert {c["row"]: c["runs"] for c in report(tmp_path / "out", "fig4")["cells"]}["TURTLE"] == 2
+    assert counts(tmp_path / "out", "fig4") == [0, 0, 2]
     settings = {**experiments.EXPERIMENTS["fig4"].cells[2].settings, "agent.beta": 0.5}
     other = Cell("TURTLE", "sine", settings)
     assert Runs(tmp_path / "out", None).of(other, experiments.SINE["quick"]) == {}  # other settings: another cell
@@ -119,7 +133,40 @@ def test_the_grid_runs_as_processes_of_this_machine(tiny, tmp_path, capsys):
     told = capsys.readouterr()
     assert "MAML, sine failed" in told.err
     assert "is damaged" in told.err
-    assert [c["runs"] for c in report(out, "fig4")["cells"]] == [1, 2, 2]
+    assert counts(out, "fig4") == [1, 2, 2]
+
+
+def test_processes_of_this_machine_are_asked_to_save_when_the_grid_is_interrupted(tmp_path):
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'fewshot[cluster]'")
+    words = ["reproduce", "fig4", "--executor", "local", "--at-once", "2", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "runners", *words]
+    grid = subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("cells/*/seed*/metrics.jsonl"))) < 2 * 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(grid.pid, signal.SIGINT)  # Ctrl-C reaches every process of the terminal
+    _, err = grid.communicate(timeout=120)
+    assert grid.returncode == 130
+    assert err.splitlines() == [
+        "interrupted; 2 jobs save what they have",
+        "the same `fsl reproduce fig4 --scale quick` goes on from there",
+    ]
+    assert len(list(tmp_path.glob("cells/*/seed*/last.pt"))) == 2 * 3
+    with pytest.raises(ProcessLookupError):
+        os.killpg(grid.pid, 0)  # nobody is left
+
+
+def test_a_slurm_that_does_not_answer_says_nothing_of_the_jobs(tmp_path, monkeypatch):
+    squeue = tmp_path / "squeue"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for answer, known in (
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", None),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", set()),
+        ("printf '7_0\n7_1\n'", {"7_0", "7_1"}),
+    ):
+        squeue.write_text(f"#!/bin/sh\n{answer}\n")
+        squeue.chmod(0o755)
+        assert executors._queued("7") == known
 
 
 def test_the_validation_scored_is_the_best(tiny, tmp_path, monkeypatch):
@@ -129,7 +176,7 @@ def test_the_validation_scored_is_the_best(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("runners.reproduce.report.check", lambda *args: [])
     assert main("reproduce", "fig3", "--out", tmp_path) == 0
     cell = report(tmp_path, "fig3")["cells"][0]
-    for seed, score in enumerate(cell["scores"]):
+    for seed, score in enumerate(scores(cell)):
         (log,) = tmp_path.glob(f"cells/sine-fo-maml-*/seed{seed}/metrics.jsonl")
         rows = [json.loads(line) for line in log.read_text().splitlines()]
         assert score == min(row["val/mse"] for row in rows if "val/mse" in row)
@@ -146,9 +193,11 @@ def test_a_pair_is_trained_once_and_tested_on_its_target(tiny, tmp_path, data_di
     assert main("reproduce", "table2", "--out", tmp_path, "--data-dir", data_dir) == 0
     assert main("reproduce", "table1", "--out", tmp_path, "--data-dir", data_dir) == 0
     own, across = report(tmp_path, "table1")["cells"][0], report(tmp_path, "table2")["cells"][0]
-    assert (own["runs"], across["runs"]) == (2, 2)
+    assert (len(own["runs"]), len(across["runs"])) == (2, 2)
     assert len(list(tmp_path.glob("cells/*"))) == 1
-    assert own["episode_hashes"] != across["episode_hashes"]
+    assert {run["episodes"] for run in own["runs"]}.isdisjoint({run["episodes"] for run in across["runs"]})
+    assert "Data: mini: train 8 classes" in (tmp_path / "table1-quick.md").read_text()
+    assert report(tmp_path, "table1")["metric"] == "accuracy"
     assert not (tmp_path / "table1-quick.png").exists()
     assert r"\begin{longtable}" in (tmp_path / "table2-quick.tex").read_text()
 
@@ -202,6 +251,8 @@ def test_fig3_is_gradient_only_with_rates_of_one():
         (["fig4", "--executor", "cloud"], "must be here, local or slurm"),
         (["fig4", "--cluster", "timeout_min=1"], "--executor local or slurm"),
         (["fig4", "--executor", "local", "--cluster", "colour=red"], "colour"),
+        (["fig4", "--executor", "local", "--cluster", "colour"], "--cluster 'colour' must be KEY=VALUE"),
+        (["fig4", "--at-once", "2"], "--at-once 2 has no use here"),
         (["fig4", "--out", "/proc/nothing"], "can not be written"),
     ],
 )
@@ -213,6 +264,17 @@ def test_bad_input_is_one_line_and_exit_code_2(words, said, tmp_path, capsys):
     assert err.startswith("fsl: ")
     assert err.count("\n") == 1
     assert list(tmp_path.glob("out/*")) == []
+
+
+def test_runs_that_were_tested_on_different_tasks_are_not_one_cell(tiny, tmp_path, capsys):
+    assert main("reproduce", "fig4", "--out", tmp_path) == 0
+    (file,) = tmp_path.glob("cells/sine-maml-*/seed1/result.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"episode_hash": "f" * 16}))
+    capsys.readouterr()
+    assert main("reproduce", "fig4", "--out", tmp_path) == 2
+    err = capsys.readouterr().err
+    assert "seed1 were tested on different tasks" in err
+    assert err.count("\n") == 1
 
 
 def test_missing_data_are_named_before_anything_runs(tiny, tmp_path, capsys):

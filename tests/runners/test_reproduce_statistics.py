@@ -16,7 +16,7 @@ from runners.reproduce.statistics import (
     mean_without_outliers,
     median_over_runs,
 )
-from runners.reproduce.summary import Summary, estimate
+from runners.reproduce.summary import Run, Summary, estimate
 
 
 def test_the_papers_statistic():
@@ -43,14 +43,24 @@ def test_intervals_meet_or_not(gap, known):
     assert apart(Estimate(1.0, None, 1), Estimate(2.0, 0.01, 5)) is None
 
 
-def with_scores(name, scores, hours=None):
-    """Summaries of an experiment whose cells have the given scores, by row and column, and hours."""
-    found = {}
-    for cell in EXPERIMENTS[name].cells:
-        values = scores(cell.row, cell.column)
-        times = [] if hours is None else [hours(cell.row)]
-        found[cell.row, cell.column] = Summary(cell, EXPERIMENTS[name].score, 2, values, values, hours=times)
-    return found
+def runs_of(scores, hours=None, device="a CPU"):
+    """Finished runs with these scores."""
+    return [
+        Run(i, score, score, 0, hours, device, "versions", "episodes", f"seed{i}") for i, score in enumerate(scores)
+    ]
+
+
+def with_scores(name, scores, hours=None, device=lambda row: "a CPU"):
+    """Summaries of an experiment whose cells have the given scores, by row and column, and hours by row."""
+    return {
+        (cell.row, cell.column): Summary(
+            cell,
+            EXPERIMENTS[name].score,
+            2,
+            runs_of(scores(cell.row, cell.column), None if hours is None else hours(cell.row), device(cell.row)),
+        )
+        for cell in EXPERIMENTS[name].cells
+    }
 
 
 def test_every_cell_of_the_tables_has_the_papers_value():
@@ -64,8 +74,8 @@ def test_every_cell_of_the_tables_has_the_papers_value():
 
 def test_the_papers_rounding_counts_when_intervals_are_compared():
     cell = EXPERIMENTS["table1"].cells[0]  # the paper: 0.29 ± 0.00
-    meeting = Summary(cell, "test", 2, [0.294, 0.294], [0.294, 0.294])
-    other = Summary(cell, "test", 2, [0.296, 0.296], [0.296, 0.296])
+    meeting = Summary(cell, "test", 2, runs_of([0.2999, 0.2999]))  # 0.2949 and an interval of 0.0049 are rounded so
+    other = Summary(cell, "test", 2, runs_of([0.3001, 0.3001]))
     assert meets(EXPERIMENTS["table1"], meeting) is True
     assert meets(EXPERIMENTS["table1"], other) is False
     assert meets(EXPERIMENTS["table1"], Summary(cell, "test", 2)) is None
@@ -133,9 +143,8 @@ def test_the_claims_on_time():
     assert verdicts("fig5", timed) == [True] * 6
     assert verdicts("fig5", with_scores("fig5", papers("table1"), lambda row: 1.0))[3:] == [False, True, False]
     assert verdicts("fig5", with_scores("fig5", papers("table1")))[3:] == [None, None, None]
-    for summary, device in zip(timed.values(), ["a CPU", "a GPU"], strict=False):
-        summary.devices = {device}
-    assert verdicts("fig5", timed)[3:] == [None, None, None]  # hours of two devices do not compare
+    two = with_scores("fig5", papers("table1"), lambda row: 1.0, lambda row: "a GPU" if row == "MAML" else "a CPU")
+    assert verdicts("fig5", two)[3:] == [None, None, None]  # hours of two devices do not compare
 
 
 def test_what_decides_a_claim():
@@ -143,8 +152,10 @@ def test_what_decides_a_claim():
     assert [somewhere(v) for v in ([True, None], [None, None], [True, False])] == [True, None, False]
     low, high, wide = Estimate(0.54, 0.001, 5), Estimate(0.56, 0.001, 5), Estimate(0.58, 0.05, 5)
     assert [lower(low, high), lower(high, low), lower(high, wide)] == [True, False, None]
-    assert close(low, high, 0.02) is True  # 0.56 - 0.54 is a little more than 0.02 in float64
-    assert [close(low, high, 0.01), close(low, wide, 0.02)] == [False, None]
+    assert close(low, high, 0.022) is True  # to rounding: 0.56 - 0.54 + 0.002 is a little more in float64
+    assert [close(low, high, t) for t in (0.021, 0.02, 0.01)] == [None, None, False]
+    assert [close(low, wide, 0.02), close(low, wide, 0.1)] == [None, True]
+    assert close(low, Estimate(0.54, None, 1), 1.0) is None  # one run says nothing of the others
 
     def decide(column):
         if column == "absent":

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -115,14 +116,28 @@ def test_more_processes_than_tasks_to_evaluate(tmp_path):
     assert_close_runs(only_run(tmp_path / "4"), only_run(tmp_path / "1"))
 
 
-def test_torchrun_and_images(tmp_path, data_dir):
-    """Three tasks over two processes, and running statistics of batch normalisation."""
+def torchrun(hosts):
+    """The beginning of what is typed on every host, for two processes in all."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(2 // hosts)]
+    if hosts == 1:
+        return [*start, "--standalone", "-m", "runners"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", place, "--rdzv-id", "test", "--local-addr", "127.0.0.1"]
+    return [*start, "--nnodes", str(hosts), *meet, "-m", "runners"]
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_torchrun_and_images(hosts, tmp_path, data_dir):
+    """Three tasks over two processes, and running statistics of batch normalisation; hosts are agents of torchrun."""
     words = ["--env", "mini", "--agent", "maml", "--data-dir", data_dir, "--meta-batch", 3]
     words += sets(*TINY, *SMALL_NET, *IMAGES, "agent.bn=running")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "runners"]
-    both = [*torchrun, "run", *words, "--log-dir", tmp_path / "2"]
-    done = subprocess.run([*map(str, both)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    typed = [*map(str, [*torchrun(hosts), "run", *words, "--log-dir", tmp_path / "2"])]
+    run = [subprocess.Popen(typed, cwd=ROOT, stdout=-1, stderr=-1, text=True) for _ in range(hosts)]
+    for host in run:
+        _, err = host.communicate(timeout=300)
+        assert host.returncode == 0, err
     main("run", *words, "--log-dir", tmp_path / "1")
     assert_close_runs(only_run(tmp_path / "2"), only_run(tmp_path / "1"), rel=1e-3)
 
