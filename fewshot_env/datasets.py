@@ -16,7 +16,7 @@ from fewshot_env.data.splits import split_list
 from fewshot_env.data.workspace import put_in_place, workspace
 from fewshot_env.data.write import Progress, write_store
 from fewshot_env.errors import FewShotError, suggest
-from fewshot_env.registry import ENVS
+from fewshot_env.registry import ENVS, own_entry
 from fewshot_env.store import NAME, ImageStore, is_prepared
 
 USUAL = Wish()
@@ -94,9 +94,10 @@ def dataset(name: str) -> Dataset:
     """The data set called `name`: a known one, or one's own; raises FewShotError where that can not be a name."""
     if name in DATASETS:
         return DATASETS[name]
-    taken = ENVS.get(name)
-    if taken is not None and not taken.sampler.startswith("fewshot_env.own:"):
-        raise FewShotError(f"{name!r} is an environment already ({taken.summary}); choose another name")
+    own = own_entry(name)
+    for taken in ENVS.values():
+        if taken.sampler != own.sampler and (taken.name == name or taken.id == own.id):
+            raise FewShotError(f"{name!r} is an environment already ({taken.id}, {taken.summary}); choose another name")
     if not NAME.fullmatch(name):
         raise FewShotError(f"{name!r} can not name a data set; use letters, digits, - and _, for example my-birds")
     return Dataset(name, name, "your own images", folders.LAYOUTS)

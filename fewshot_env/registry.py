@@ -52,8 +52,18 @@ def register_prepared(folder: str | Path | None = None) -> None:
     `my-birds` becomes the environment `my-birds`, Gymnasium id `FewShot/my-birds-v0`.
     """
     for name in prepared_names(data_dir(folder)):
-        if name not in ENVS:
-            register(EnvEntry(name, f"FewShot/{name}-v0", f"fewshot_env.own:{name}", "your own images, 84x84 RGB"))
+        if name in ENVS:
+            continue
+        entry = own_entry(name)
+        if entry.id in gymnasium.registry:
+            warnings.warn(f"the store {name!r} was skipped: {entry.id} is another environment's", stacklevel=1)
+        else:
+            register(entry)
+
+
+def own_entry(name: str) -> EnvEntry:
+    """The entry of a prepared store of one's own."""
+    return EnvEntry(name, f"FewShot/{name}-v0", f"fewshot_env.own:{name}", "your own images, 84x84 RGB")
 
 
 def find(name: str, folder: str | Path | None = None) -> EnvEntry:

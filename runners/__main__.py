@@ -1,5 +1,5 @@
 """`python -m runners` is `fsl`."""
 
-from runners.cli import main
+from runners.start import main
 
 main()

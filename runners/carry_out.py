@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, said
 from runners import launch, run_dir, team
 from runners.checkpoint import load
 from runners.evaluate import in_words
@@ -98,6 +98,13 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
     except OSError as error:
         raise FewShotError(
             f"the run {where} can not be written ({error.strerror or error}); mend that, then continue with: {again}"
+        ) from error
+    except (FewShotError, MemoryError):
+        raise
+    except Exception as error:  # of an agent or environment of one's own, most likely
+        raise FewShotError(
+            f"{plans[0].run.agent} on {plans[0].pair} failed: {said(error)}; --verbose shows the way there; mend that, "
+            f"then continue with: {again}"
         ) from error
     finally:
         us.leave()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import warnings
@@ -9,7 +10,7 @@ import warnings
 import typer
 from typer.exceptions import TyperException
 
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, said
 from runners import arrow, launch, usage
 from runners.about import about
 from runners.bench_cli import bench
@@ -46,8 +47,11 @@ app.command(rich_help_panel=PREPARE)(bench)
 def main() -> None:
     """Run `fsl`; bad input ends with one line and exit code 2, Ctrl-C with 130 and SIGTERM with 143.
 
-    A warning is one line, too.
+    A warning is one line, too, and what a stream can not encode is written with backslashes.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = lambda message, *_, **__: f"fsl: warning: {message}\n"
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     words = sys.argv[1:]
@@ -67,6 +71,9 @@ def main() -> None:
         if not launch.quiet():
             print(f"fsl: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        print(f"fsl: an unexpected error: {FewShotError(said(error))}; --verbose shows the way there", file=sys.stderr)
+        sys.exit(1)
 
 
 def _check_agents() -> None:

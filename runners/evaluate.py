@@ -115,4 +115,5 @@ def in_words(summary: dict[str, Any]) -> str:
         "" if summary["ci95"] is None else f" ± {summary['ci95']:.3f} (95 % interval over {summary['tasks']} tasks)"
     )
     diverged = f", {summary['diverged']} diverged" if summary["diverged"] else ""
-    return f"{summary['metric']} {summary['mean']:.3f}{interval}, median {summary['median']:.3f}{diverged}"
+    median = "not finite" if summary["median"] is None else f"{summary['median']:.3f}"
+    return f"{summary['metric']} {summary['mean']:.3f}{interval}, median {median}{diverged}"

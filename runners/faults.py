@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,8 @@ from agents.base import Agent
 from fewshot_env.episode import Episode
 from fewshot_env.sampler import TaskSampler
 from runners import checkpoint
+from runners.say import log
+from runners.settings import Settings
 from runners.track import Track
 
 MOST_SAVED = 5  # files per run and split: more would say the same
@@ -81,38 +85,58 @@ def examine(agent: Agent, sampler: TaskSampler, seeds: Sequence[int]) -> list[tu
     return [(seed, first) for seed, first in firsts if first is not None]
 
 
-def save(track: Track, agent: Agent, sampler: TaskSampler, split: str, seed: int) -> Path | None:
+@dataclass(frozen=True)
+class Place:
+    """Whose tasks are saved: the run's folder, its settings, and how many tasks the agent had learned from."""
+
+    folder: Path
+    settings: Settings
+    tasks_seen: int
+
+    @classmethod
+    def of(cls, track: Track) -> Place:
+        """Where a run stands."""
+        return cls(track.folder, track.plan.settings, track.at.tasks_seen)
+
+
+def save(place: Place, agent: Agent, sampler: TaskSampler, split: str, seed: int) -> Path | None:
     """Write one task, and the agent that met it, into the run's folder; returns the file, or None after MOST_SAVED."""
-    folder, tasks_seen = track.folder / "faults", track.at.tasks_seen
+    folder = place.folder / "faults"
     if len(list(folder.glob(f"{split}-*.pt"))) >= MOST_SAVED:
         return None
     task = sampler.sample([seed])
     content = {
-        "fault": {"split": split, "tasks_seen": tasks_seen, "task_seed": seed},
+        "fault": {"split": split, "tasks_seen": place.tasks_seen, "task_seed": seed},
         "support": [task.support.x, task.support.labels],
         "query": [task.query.x, task.query.labels],
         "spec": dict(vars(agent.spec)),
         "weights": {name: value.clone() for name, value in agent.state_dict().items()},
-        "settings": track.plan.settings,
+        "settings": place.settings,
     }
     folder.mkdir(exist_ok=True)
-    file = folder / f"{split}-{tasks_seen}-{seed}.pt"
+    file = folder / f"{split}-{place.tasks_seen}-{seed}.pt"
     checkpoint.save(file, content)
     return file
 
 
 def save_diverged(
-    track: Track, agent: Agent, sampler: TaskSampler, split: str, seeds: Sequence[int], scores: Sequence[float]
+    place: Place, agent: Agent, sampler: TaskSampler, split: str, seeds: Sequence[int], scores: Sequence[float]
 ) -> None:
-    """Save the evaluated tasks whose predictions were not finite."""
-    for seed, score in zip(seeds, scores, strict=True):
-        if math.isnan(score) and save(track, agent, sampler, split, seed) is None:
-            return
+    """Save the evaluated tasks whose predictions were not finite, and say which they are while there is room."""
+    bad = [seed for seed, score in zip(seeds, scores, strict=True) if math.isnan(score)]
+    files = [save(place, agent, sampler, split, seed) for seed in bad]
+    if not bad:
+        return
+    named, others = f"task {bad[0]}", f" and {len(bad) - 1} more tasks" if len(bad) > 1 else ""
+    who = f"{place.settings['agent']} (seed {place.settings['seed']}) after {place.tasks_seen} tasks"
+    look = f"; see it: fsl replay {files[0]}" if files[0] else ""
+    words = f"fsl: {split} {named}{others} of {who} had predictions that are not finite{look}"
+    log.log(logging.WARNING if files[0] else logging.DEBUG, words)
 
 
 def skipped_step(track: Track, agent: Agent, sampler: TaskSampler, found: Sequence[tuple[int, str]]) -> str:
     """Save the tasks that `examine` found in a step; says in one line what was not finite, and where to look."""
-    files = [save(track, agent, sampler, "train", seed) for seed, _ in found]
+    files = [save(Place.of(track), agent, sampler, "train", seed) for seed, _ in found]
     step = track.at.tasks_seen // agent.config.tasks_per_step + 1
     words = (
         f"step {step} of {track.plan.run.agent} (seed {track.plan.run.seed}) has a loss or gradient that is not finite"

@@ -15,7 +15,10 @@ from runners.score import over_seeds, short
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run, or the runs of several seeds. score: metric, mean and 95 % interval (over tasks, or over seeds)."""
+    """A run, or the runs of several seeds.
+
+    score: metric, mean and 95 % interval (over tasks, or over seeds), and how many test tasks diverged.
+    """
 
     folder: Path
     env: str
@@ -42,6 +45,7 @@ class PastRun:
         state = self.state if self.state == "finished" else f"{self.state} {self.tasks}/{self.train_tasks}"
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
         score = short(self.score) if self.score else ""
+        score += f", {self.score['diverged']} diverged" if self.score and self.score["diverged"] else ""
         parts = ((self.n_way, "way"), (self.n_shot, "shot"))
         shape = " ".join(f"{n}-{what}" for n, what in parts if n is not None)
         return f"{self.started:%Y-%m-%d %H:%M}", self.env, shape, self.agent, seeds, state, score, str(self.folder)
@@ -87,7 +91,7 @@ def _read(where: Path, folders: list[Path]) -> PastRun | None:
         state,
         min(seen),
         settings[0]["train_tasks"],
-        None if score is None else {name: score[name] for name in ("metric", "mean", "ci95")},
+        None if score is None else {name: score[name] for name in ("metric", "mean", "ci95", "diverged")},
     )
 
 

@@ -29,6 +29,13 @@ from runners.settings import Settings, section, validate
 RESERVED = ("split", "minibatch")  # what the runner itself sets on an environment
 
 
+FREE = (
+    "device", "threads", "eval_batch", "log_every", "env.data_dir", "agent.at_once", "agent.recompute", "loggers",
+    "on_nan",
+)  # fmt: skip
+"""Settings that change no score beyond its rounding: where and how fast a run is computed, and what is told of it."""
+
+
 class RunConfig(BaseModel):
     """Settings of a run."""
 

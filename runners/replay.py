@@ -43,9 +43,12 @@ def _set_up(content: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     from fewshot_env.episode import Episode, Split, TaskSpec
     from runners.settings import section, validate
 
-    load_plugins()
+    spec, weights, fault = TaskSpec(**content["spec"]), dict(content["weights"]), content["fault"]
+    episode = Episode(Split(*content["support"]), Split(*content["query"])).to("cpu")
+    training = {"split", "task_seed", "tasks_seen"} <= set(fault) and fault["split"] == "train"
+    load_plugins()  # no code is imported for a file of another form
     cls = find(content["settings"]["agent"]).load()
-    agent = cls(TaskSpec(**content["spec"]), validate(cls.Config, section(content["settings"], "agent"), "agent."))
-    agent.load_state_dict(content["weights"])
-    agent.train(content["fault"]["split"] == "train")
-    return agent, Episode(Split(*content["support"]), Split(*content["query"])).to("cpu"), content["fault"]
+    agent = cls(spec, validate(cls.Config, section(content["settings"], "agent"), "agent."))
+    agent.load_state_dict(weights)
+    agent.train(training)
+    return agent, episode, fault

@@ -91,11 +91,14 @@ def test(result: dict[str, Any]) -> Section:
         most = np.quantile(scores, 0.99) if result["metric"] == "mse" else 1.0
         axes.hist(np.minimum(scores, most), bins=30, range=(0, most), color=BLUE, alpha=0.85)
         for name, style in (("mean", "-"), ("median", ":")):
-            axes.axvline(result[name], color=RED, linestyle=style, label=f"{name} {result[name]:.3f}")
+            if result[name] is not None:
+                axes.axvline(result[name], color=RED, linestyle=style, label=f"{name} {result[name]:.3f}")
         axes.set(xlabel=result["metric"], ylabel="test tasks")
         axes.legend()
 
     beyond = " The last bar holds the worst 1 % of them." if result["metric"] == "mse" else ""
+    lost = result["tasks"] - len(scores)
+    beyond += f" {lost} tasks, whose scores are not finite, are in no bar." if lost else ""
     return "Test", "", [Figure(svg("test", histogram), f"{result['tasks']} frozen test tasks.{beyond}")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair
 from runners import checkpoint
 from runners.evaluate import evaluate, frozen_seeds
+from runners.faults import Place, save_diverged
 from runners.machine import tune
 from runners.plan import Plan, load_plugins, make_plan
 from runners.progress import progress
@@ -48,6 +50,9 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     told_apart = short_hash([result["episode_hash"], result["settings"]])
     file = folder / f"eval-{plan.pair.target.name}-{told_apart}.json"
     try:
+        if any(map(math.isnan, scores)):
+            place = Place(folder, plan.settings, checkpoint.load(folder / "best.pt")["tasks_seen"])
+            save_diverged(place, agent, test_env.sampler, f"eval-{plan.pair.target.name}", seeds, scores)
         write_json(file, result)
     except OSError as error:
         raise FewShotError(

@@ -76,6 +76,11 @@ def members(folder: Path) -> list[Path]:
     if (folder / "config.json").exists():
         return [folder]
     _exists(folder)
+    named = re.search(r"-seeds(\d+)-(\d+)-", folder.name)
+    made = {f"seed{i}" for i in range(int(named[1]), int(named[2]) + 1)} if named else set()
+    for lost in sorted(made | {place.name for place in folder.glob("seed*/")}):
+        if not (folder / lost / "config.json").exists():
+            raise FewShotError(f"{folder / lost} has lost its config.json; put it back, or name the others one by one")
     found = sorted(folder.glob("seed*/config.json"), key=lambda file: (len(file.parent.name), file.parent.name))
     if not found:
         raise FewShotError(f"{folder} is not the folder of a run (no readable config.json)")

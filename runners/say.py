@@ -46,7 +46,7 @@ def voice(as_json: bool = False, quiet: bool = False, verbose: bool = False) -> 
     try:
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
             yield tell
-    except FewShotError:
+    except Exception:
         log.debug(traceback.format_exc().rstrip())
         raise
     finally:

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
+from fewshot_env.errors import FewShotError
 from runners import checkpoint
 from runners.loggers import Loggers
 from runners.meter import Meter
-from runners.plan import Plan
+from runners.plan import FREE, Plan
 from runners.say import log
 from runners.team import Team
 
@@ -47,8 +48,25 @@ class Track:
         self.at = START.model_copy(deep=True)
         if self.content is not None:
             self.at = checkpoint.fitting(Progress, self.content, folder / "last.pt")
+            self._check(self.content)
         self.meter = Meter(self.at.meter if team.leads else None)
         self.loggers: Loggers | None = None
+
+    def _check(self, content: dict[str, Any]) -> None:
+        """Raise FewShotError where the folder does not hold what its last checkpoint was saved with."""
+        then, now = dict(content.get("settings") or {}), self.plan.settings
+        may_differ = {*FREE, "train_tasks", "test_tasks"}
+        for key in sorted((then.keys() & now.keys()) - may_differ, key=lambda key: (key != "agent", key)):
+            if then[key] != now[key]:
+                raise FewShotError(
+                    f"{self.folder / 'last.pt'} was trained with {key}={then[key]}, but config.json there says "
+                    f"{now[key]}; put that back, or start anew with fsl run"
+                )
+        if self.at.best_score is not None and not (self.folder / "best.pt").exists():
+            raise FewShotError(
+                f"{self.folder} has lost its best.pt, the weights of its best validation (after {self.at.best_tasks} "
+                "tasks); put it back, or start anew with fsl run"
+            )
 
     def open_logs(self) -> None:
         """Go on with the logs, from where the run stands."""

@@ -120,6 +120,7 @@ class Run:
         run, at = track.plan.run, track.at
         at.skipped += 1
         if at.skipped > faults.MOST_SAVED and run.on_nan == "skip":
+            log.debug(f"seed {run.seed}: the step after {at.tasks_seen} tasks is not finite either, and was skipped")
             return
         sampler = self.train_env.sampler
         found = [one for part in self.team.gather(faults.examine(agent, sampler, seeds)) for one in part]
@@ -159,7 +160,8 @@ class Run:
                 at.best_score, at.best_tasks = score, at.tasks_seen
             if track.loggers is not None:
                 track.log(numbers(summarise(self.plan.spec, scores), "val"))
-                faults.save_diverged(track, member, self.val_env.sampler, "val", self.val_seeds, scores)
+                here, sampler = faults.Place.of(track), self.val_env.sampler
+                faults.save_diverged(here, member, sampler, "val", self.val_seeds, scores)
                 show_validation(track.loggers, member, self.val_env, self.val_seeds, at.tasks_seen)
                 if better:
                     track.save("best.pt", self.stack.state(r))
@@ -205,7 +207,7 @@ class Run:
             if track.loggers is not None:
                 row = numbers(result, "test")
                 track.log(row)
-                faults.save_diverged(track, member, env.sampler, "test", seeds, scores)
+                faults.save_diverged(faults.Place.of(track), member, env.sampler, "test", seeds, scores)
                 show_test(track.loggers, member, env, seeds, track.at.tasks_seen)
                 for board in track.loggers.boards:
                     board.results(row, track.at.tasks_seen)

@@ -9,17 +9,14 @@ from typing import Any
 from fewshot_env.errors import FewShotError
 from runners import run_dir
 from runners.loggers import read_rows
-from runners.plan import make_plan
+from runners.plan import FREE, make_plan
 from runners.reproduce.grid import Cell, Scale
 from runners.result import short_hash
 from runners.run_dir import read_result, read_settings
 from runners.settings import Settings
 
-NO_MATTER = (
-    "seed", "device", "threads", "eval_batch", "log_every", "env.data_dir", "agent.at_once", "agent.recompute",
-    "loggers", "on_nan",
-)  # fmt: skip
-"""Settings that tell runs of one cell apart, or change speed alone."""
+NO_MATTER = ("seed", *FREE)
+"""Settings that tell runs of one cell apart, or change no score."""
 
 
 class Runs:
@@ -35,6 +32,8 @@ class Runs:
     def _add(self, folder: Path) -> None:
         try:
             settings = read_settings(folder)
+            if ":" in f"{settings.get('agent')} {settings.get('env')}":
+                return  # of code of one's own, which looking at runs must not execute
             name, seed = self.identity(settings), settings["seed"]
         except (FewShotError, KeyError):
             return  # another version's, or of data that are not here: no cell of ours

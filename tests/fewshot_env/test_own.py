@@ -1,5 +1,7 @@
 """One's own folders of images: splits, names, and the environments that they become."""
 
+from contextlib import nullcontext
+
 import gymnasium
 import pytest
 
@@ -159,6 +161,17 @@ def test_prepared_stores_are_environments_by_name(birds, tmp_path, monkeypatch, 
     assert result_of(only_run(tmp_path / "runs"))["env"] == "my-birds"
     obs, _ = gymnasium.make("FewShot/my-birds-v0", n_way=2, n_query=2).reset(seed=1)
     assert obs["query_x"].shape == (4, 3, 84, 84)
+
+
+@pytest.mark.parametrize("name", ["sine", "Sine", "CUB", "MiniImageNet"])
+def test_names_and_ids_of_others_are_taken(name, birds, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FSL_HOME", str(tmp_path / "home"))
+    assert main("data", "prepare", name, "--source", birds) == 2
+    assert "is an environment already" in capsys.readouterr().err
+    assert main("data", "prepare", "my-birds", "--source", birds) == 0
+    (tmp_path / "home/data/my-birds").rename(tmp_path / "home/data" / name)  # as an older version let be
+    with nullcontext() if name == "sine" else pytest.warns(match=f"the store '{name}' was skipped"):
+        assert main("list") == 0
 
 
 def test_pairs_with_ones_own_and_another_data_dir(birds, data_dir, tmp_path, capsys):

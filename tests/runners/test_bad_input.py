@@ -1,10 +1,15 @@
 """Bad input: one clear line, exit code 2, nothing left behind."""
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from tests.conftest import write_mini
-from tests.runners.helpers import IMAGES, TINY, main, only_run, sets
+from tests.runners.helpers import IMAGES, ROOT, TINY, main, only_run, sets
 
 SINE = ["--env", "sine", "--agent", "maml"]
 
@@ -154,7 +159,7 @@ def test_a_checkpoint_of_another_agent(tmp_path, capsys):
     (turtle / "best.pt").write_bytes((maml / "best.pt").read_bytes())
     capsys.readouterr()
     assert main("run", "--resume", turtle) == 2
-    assert "belongs to another agent" in capsys.readouterr().err
+    assert "was trained with agent=maml, but config.json there says turtle" in capsys.readouterr().err
     assert main("eval", turtle) == 2
     assert "do not fit" in capsys.readouterr().err
     (maml / "result.json").unlink()
@@ -180,6 +185,84 @@ def test_running_statistics_that_were_never_gathered(tmp_path, capsys):
     main("run", *SINE, "--log-dir", tmp_path, *sets(*TINY))
     assert main("eval", only_run(tmp_path), "--set", "agent.bn=running") == 2
     assert "did not gather" in capsys.readouterr().err
+
+
+FAILS = """
+import torch
+from agents.maml import MAML
+from fewshot_env import EnvEntry, register
+from fewshot_env.sine import SineSampler
+
+class Adapts(MAML):
+    def adapt(self, support):
+        raise KeyError("an adaptation of my own")
+
+class Shapes(MAML):
+    def predict(self, adapted, query_x):
+        return torch.zeros(3)
+
+class Says(MAML):
+    def meta_update(self, predictions, query_y):
+        return None
+
+class Deals(SineSampler):
+    def sample(self, task_seeds):
+        raise IndexError("a deal of my own")
+
+if __name__ == "failing_deals":
+    register(EnvEntry("deals", "FewShot/Deals-v0", "failing_deals:Deals", "fails"))
+"""
+
+
+@pytest.mark.parametrize("kind", ["Adapts", "Shapes", "Says", "Deals"])
+def test_code_of_ones_own_that_fails_is_told_in_one_line(kind, tmp_path, monkeypatch, capsys):
+    module = f"failing_{kind.lower()}"  # modules are imported once
+    (tmp_path / f"{module}.py").write_text(FAILS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    env, agent = (f"{module}:FewShot/Deals-v0", "maml") if kind == "Deals" else ("sine", f"{module}:{kind}")
+    words = ["run", "--env", env, "--agent", agent, "--log-dir", tmp_path / "runs", *sets(*TINY)]
+    assert main(*words) == 2
+    err = capsys.readouterr().err
+    (told,) = [line for line in err.splitlines() if line.startswith("fsl: ")]
+    assert "Traceback" not in err
+    assert f"{agent} on " in told
+    assert "then continue with: fsl run --resume " in told
+    if kind in ("Adapts", "Deals"):
+        assert "of my own" in told
+        assert f"({module}.py, line " in told
+    assert main(*words, "--verbose") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_looking_at_a_folder_runs_no_code_that_it_names(tmp_path, monkeypatch, capsys):
+    (tmp_path / "evil.py").write_text("from pathlib import Path\nPath('OWNED').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run = tmp_path / "runs" / "x"
+    run.mkdir(parents=True)
+    settings = {"env": "sine", "agent": "evil:X", "seed": 0, "train_tasks": 1}
+    (run / "config.json").write_text(json.dumps({"settings": settings}))
+    (run / "result.json").write_text(json.dumps({"env": "sine"}))
+    torch.save({"settings": settings}, run / "x.pt")
+    for words, code in (
+        (["runs", run.parent], 0),
+        (["replay", run / "x.pt"], 2),
+        (["compare", run, run], 2),
+        (["reproduce", "fig4", "--report-only", "--out", run.parent], 0),
+    ):
+        assert main(*words) == code, words
+        assert not (tmp_path / "OWNED").exists(), words
+
+
+def test_what_a_terminal_can_not_show_is_written_with_backslashes(tmp_path):
+    main("run", "--env", "sine", "--agent", "maml", "--log-dir", tmp_path, *sets(*TINY))
+    done = subprocess.run(
+        [sys.executable, "-m", "runners", "runs", str(tmp_path)],
+        cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\xb1" in done.stdout  # plus or minus
 
 
 def test_a_checkpoint_never_runs_code(tmp_path, capsys):

@@ -27,6 +27,9 @@ class Breaks(MAML):
 
 class Rarely(Breaks):
     bound = 3.0
+
+class Mostly(Breaks):
+    bound = -1.5
 """
 WORDS = ["run", "--env", "sine", "--set", "agent.meta_batch=2", "--set", "agent.inner_steps=3"]
 
@@ -85,6 +88,29 @@ def test_tasks_that_diverge_in_an_evaluation_are_counted_and_saved(here, capsys)
     capsys.readouterr()
     assert main("replay", next((run / "faults").glob("test-*.pt"))) == 0
     assert "query predictions" in next(x for x in capsys.readouterr().out.splitlines() if "<- the first" in x)
+
+
+def test_a_run_most_of_whose_tasks_diverge_is_told_everywhere(here, capsys):
+    few = sets("train_tasks=4", "val_every=4", "val_tasks=4", "test_tasks=30")
+    assert main(*WORDS, "--agent", "breaks:Mostly", "--log-dir", here / "runs", *few) == 0
+    run, bad = only_run(here / "runs"), breaking(frozen_seeds("test", 30), -1.5)
+    assert 15 < len(bad) < 30
+    result = result_of(run)
+    assert (result["median"], result["diverged"]) == (None, len(bad))
+    told = capsys.readouterr()
+    assert f"median not finite, {len(bad)} diverged" in told.out
+    assert f"test task {bad[0]} and {len(bad) - 1} more tasks of breaks:Mostly (seed 0) after" in told.err
+    assert "val task" in told.err
+    assert main("runs", here / "runs") == 0
+    assert f", {len(bad)} diverged" in capsys.readouterr().out
+    assert main("eval", run, "--set", "test_tasks=31") == 0
+    told = capsys.readouterr()
+    assert "median not finite" in told.out
+    file = re.search(r"fsl replay (\S+)", told.err).group(1)
+    assert "/faults/eval-sine-" in file
+    assert main("replay", file) == 0
+    assert main("report", run) == 0
+    assert f"{len(bad)} tasks, whose scores are not finite" in (run / "report.html").read_text()
 
 
 def test_stop_is_a_policy_too(here, capsys):

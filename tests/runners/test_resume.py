@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,15 +59,7 @@ def assert_equal_runs(folder):
 def test_resumed_equals_uninterrupted(case, stop_at, tmp_path, data_dir, monkeypatch):
     images = [] if "sine" in CASES[case] else ["--data-dir", data_dir]
     main("run", *CASES[case], *images, "--log-dir", tmp_path / "whole")
-    steps = [0]
-
-    def interrupted_step(*args, **more):
-        if steps[0] == stop_at:
-            os.kill(os.getpid(), signal.SIGINT)
-        steps[0] += 1
-        return outer_step(*args, **more)
-
-    monkeypatch.setattr("runners.train.outer_step", interrupted_step)
+    stop_in_step(stop_at, monkeypatch)
     assert main("run", *CASES[case], *images, "--log-dir", tmp_path / "cut") == 130
     run = only_run(tmp_path / "cut")
     assert not (run / "result.json").exists()
@@ -115,6 +109,75 @@ def test_ctrl_c_of_a_real_process(tmp_path):
     assert f"continue with: fsl run --resume {run}" in errors
     assert "Traceback" not in errors
     assert checkpoint.load(run / "last.pt")["tasks_seen"] > 0
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 1, 2, 3])
+def test_ctrl_c_before_a_run_has_begun(seconds, tmp_path):
+    """Amid imports, torch's among them: nothing is said and nothing is lost."""
+    words = [*MAML, "--log-dir", tmp_path / "runs", *sets("train_tasks=1000000", "val_every=1000000")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runners", *map(str, words)], cwd=ROOT, stdout=-1, stderr=-1, text=True
+    )
+    deadline, maps = time.monotonic() + 30, Path(f"/proc/{process.pid}/maps")
+    while "cpython-" not in maps.read_text() and time.monotonic() < deadline:
+        time.sleep(0.005)  # Python itself is up once it loads a module of its library
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+
+
+def stop_in_step(number, monkeypatch):
+    """Ctrl-C in the outer step of that number."""
+    steps = [0]
+
+    def interrupted_step(*args, **more):
+        if steps[0] == number:
+            os.kill(os.getpid(), signal.SIGINT)
+        steps[0] += 1
+        return outer_step(*args, **more)
+
+    monkeypatch.setattr("runners.train.outer_step", interrupted_step)
+
+
+def test_what_a_folder_holds_must_be_of_one_run(tmp_path, monkeypatch, capsys):
+    """A checkpoint of other settings, and best weights that are lost, are no part of a result."""
+    for seed in (0, 1):
+        stop_in_step(3, monkeypatch)
+        assert main("run", *CASES["turtle"], "--seed", seed, "--log-dir", tmp_path / str(seed)) == 130
+    monkeypatch.setattr("runners.train.outer_step", outer_step)
+    one, other = only_run(tmp_path / "0"), only_run(tmp_path / "1")
+    config, whole = (one / "config.json").read_text(), checkpoint.load(one / "last.pt")
+
+    def refused(message):
+        capsys.readouterr()
+        assert main("run", "--resume", one) == 2
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1
+        assert not (one / "result.json").exists()
+
+    assert '"seed": 0' in config
+    (one / "config.json").write_text(config.replace('"seed": 0', '"seed": 77'))
+    refused("was trained with seed=0, but config.json there says 77")
+    (one / "config.json").write_text(config)
+    shutil.copy(other / "last.pt", one / "last.pt")
+    refused("was trained with seed=1, but config.json there says 0")
+    checkpoint.save(one / "last.pt", whole | {"best_score": -0.1, "best_tasks": 2})
+    (one / "best.pt").unlink(missing_ok=True)
+    refused("has lost its best.pt, the weights of its best validation (after 2 tasks)")
+
+
+def test_a_group_that_lost_a_run_does_not_go_on_without_it(tmp_path, capsys):
+    main("run", *CASES["turtle"], "--seeds", 3, "--log-dir", tmp_path)
+    group = only_run(tmp_path)
+    for lose in (lambda: (group / "seed1" / "config.json").unlink(), lambda: shutil.rmtree(group / "seed1")):
+        lose()
+        for words in (["run", "--resume", group], ["compare", group, group]):
+            capsys.readouterr()
+            assert main(*words) == 2
+            assert "seed1 has lost its config.json" in capsys.readouterr().err
 
 
 def test_killed_between_saves_loses_nothing_that_was_saved(tmp_path):
