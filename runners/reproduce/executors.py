@@ -21,6 +21,8 @@ from runners.team import Team
 
 EXECUTORS = ("here", "local", "slurm")
 POLL_SECONDS = 2.0
+MOST_REQUEUED = 100
+"""How often a job that reaches the cluster's time limit is queued again: every time it goes on from its checkpoint."""
 
 
 def check(executor: str, parameters: dict[str, Any], at_once: int | None) -> None:
@@ -122,7 +124,7 @@ def _call(job: Job) -> str | None:
 def _executor(name: str, folder: Path, parameters: dict[str, Any]) -> Any:
     import submitit
 
-    made = submitit.AutoExecutor(folder=folder, cluster=name)
+    made = submitit.AutoExecutor(folder=folder, cluster=name, slurm_max_num_timeout=MOST_REQUEUED)
     usual = {"name": "fewshot", "timeout_min": 60 * 24, "cpus_per_task": 1}
     try:
         made.update_parameters(**(usual | parameters))

@@ -91,12 +91,14 @@ def _fig4(axis: Axes, column: str, found: Summaries) -> None:
 
 
 def _fig5(axis: Axes, column: str, found: Summaries) -> None:
-    """Accuracy over hours."""
+    """Accuracy over time, in hours or in seconds."""
+    times = [hours for summary in found.values() if (hours := mean(summary.hours)) is not None]
+    unit, size = ("hours", 1) if max(times, default=1) > 0.2 else ("seconds", 3600)
     for (row, of), summary in found.items():
         hours = mean(summary.hours)
         if of == column and summary.paper is not None and hours is not None:
-            _bars(axis, [hours], [summary.paper], row)
-    axis.set(title=column, xlabel="hours a run", ylabel="accuracy")
+            _bars(axis, [hours * size], [summary.paper], row)
+    axis.set(title=column, xlabel=f"{unit} a run", ylabel="accuracy")
     axis.set_xlim(left=0)
     axis.locator_params(axis="x", nbins=5)
 

@@ -15,7 +15,7 @@ from runners.reproduce.grid import Cell, Experiment, Scale
 from runners.reproduce.jobs import missing
 from runners.reproduce.runs import Runs
 from tests.runners.helpers import MAML, main, only_run, result_of, sets
-from tests.runners.test_reproduce import report, results, tiny  # noqa: F401
+from tests.runners.test_reproduce import counts, results, tiny  # noqa: F401
 
 pytestmark = pytest.mark.slurm
 
@@ -33,7 +33,7 @@ def test_a_figure_is_one_array(tiny, tmp_path, capsys):  # noqa: F811
     assert main("reproduce", "fig4", "--out", tmp_path, "--executor", "slurm") == 0
     assert "3 jobs are Slurm array" in capsys.readouterr().out
     assert len(results(tmp_path)) == 6
-    assert [c["runs"] for c in report(tmp_path, "fig4")["cells"]] == [2, 2, 2]
+    assert counts(tmp_path, "fig4") == [2, 2, 2]
     assert len({file.name.split("_")[0] for file in (tmp_path / "jobs").glob("*_log.out")}) == 1
 
 
