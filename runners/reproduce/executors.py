@@ -87,10 +87,10 @@ def _as_processes(jobs: Sequence[Job], on: Any, width: int) -> int:
                     failed += _failed(job, handle)
         except Interrupted as asked:
             print(f"interrupted; {len(running)} jobs save what they have", file=sys.stderr, flush=True)
-            for _, handle in running:
-                _ask_to_stop(handle)
-            while not all(handle.done() for _, handle in running):
-                time.sleep(POLL_SECONDS / 10)
+            while still := [handle for _, handle in running if not handle.done()]:
+                for handle in still:  # again and again: a job that has not begun yet does not hear it
+                    _ask_to_stop(handle)
+                time.sleep(POLL_SECONDS / 4)
             raise typer.Exit(asked.code) from None
     return failed
 
