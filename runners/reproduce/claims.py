@@ -190,7 +190,7 @@ def _orders(on: str = "") -> tuple[tuple[str, Decide], ...]:
             f"raw gradients and second order improve the LSTM{where}",
             _improves("Meta-learner LSTM (enhanced)", "Meta-learner LSTM", on),
         ),
-        (f"first- and second-order MAML are close{where}: by {CLOSE_ACCURACY:.0%} or less", _maml_orders_on_images(on)),
+        (f"first- and second-order MAML are close{where}: by {CLOSE_ACCURACY} or less", _maml_orders_on_images(on)),
     )
 
 
