@@ -9,8 +9,9 @@ from typing import Any
 from fewshot_env.errors import FewShotError
 from runners.evaluate import in_words
 from runners.loggers import read_rows
+from runners.records import read_result
 from runners.report_figures import learned, learning, looks, test
-from runners.run_dir import members, read_result, write_text
+from runners.run_dir import members, write_text
 
 
 def write(folder: Path, file: Path | None = None) -> Path:
