@@ -65,8 +65,8 @@ TOKENS = [
 ]  # fmt: skip
 WORD = re.compile(rb'-?[0-9][0-9.e+-]*|"[^"]*"|[a-z]+')
 ODD = [
-    b"null", b"true", b"-1", b"0", b"3", b"1.5", b"-0.0", b"1e308", b"1e400", b"NaN", b"9" * 400, b"9" * 30, b"[]", b"{}",
-    b'""', b'"x"', b"[1]", b"[[1]]", b'{"a": 1}', b'"\\ud800"', b'"$x^{"', b'"<script>"', b'"../a"', b"[" * 20000,
+    b"null", b"true", b"-1", b"0", b"3", b"1.5", b"-0.0", b"1e308", b"1e400", b"NaN", b"9" * 400, b"9" * 30, b"[]",
+    b"{}", b'""', b'"x"', b"[[1]]", b'{"a": 1}', b'"\\ud800"', b'"$x^{"', b'"<script>"', b'"../a"', b"[" * 20000,
 ]  # fmt: skip
 """What stands in place of a whole word or number."""
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "os.fork")
