@@ -170,7 +170,7 @@ def saved_run() -> tuple[bytes, bytes, dict[str, Any]]:
         track.save("last.pt", agent.state())
         assert track.loggers is not None
         track.loggers.close()
-        fault = faults.save(track, agent, SineSampler(), "train", 3)
+        fault = faults.save(faults.Place.of(track), agent, SineSampler(), "train", 3)
         assert fault is not None
         return (Path(place) / "last.pt").read_bytes(), fault.read_bytes(), plan.settings
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from fewshot_env.errors import FewShotError, said
+from fewshot_env.errors import FewShotError, is_out_of_memory, said
 from runners import launch, run_dir, team
 from runners.checkpoint import load
 from runners.evaluate import in_words
@@ -100,9 +100,11 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         raise FewShotError(
             f"the run {where} can not be written ({error.strerror or error}); mend that, then continue with: {again}"
         ) from error
-    except (FewShotError, MemoryError):
+    except FewShotError:
         raise
     except Exception as error:  # of an agent or environment of one's own, most likely
+        if is_out_of_memory(error):
+            raise
         raise FewShotError(
             f"{plans[0].run.agent} on {plans[0].pair} failed: {said(error)}; --verbose shows the way there; mend that, "
             f"then continue with: {again}"
