@@ -22,7 +22,10 @@ def write(folder: Path, file: Path | None = None) -> Path:
     result = read_result(folder)
     file = file or folder / "report.html"
     page = render(folder, result)
-    write_text(file, page)
+    try:
+        write_text(file, page)
+    except OSError as error:
+        raise FewShotError(f"{file} can not be written ({error.strerror or error}); choose another --out") from error
     return file
 
 
