@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from io import StringIO
@@ -186,6 +187,20 @@ class Loggers:
                     raise
                 self._named.remove(logger)
                 log.warning(f"fsl: the logger {type(logger).__name__} failed and is left out: {said(error)}")
+
+
+@contextmanager
+def closed_in_the_end(every: Sequence[Loggers]) -> Iterator[None]:
+    """Close all these loggers afterwards; where closing fails after another error, that one is told."""
+    try:
+        yield
+    except BaseException:
+        for loggers in every:
+            with suppress(Exception):
+                loggers.close()
+        raise
+    for loggers in every:
+        loggers.close()
 
 
 def read_rows(folder: Path) -> dict[int, dict[str, float]]:
