@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fewshot_env.errors import FewShotError
 from runners.settings import Settings
@@ -16,6 +16,16 @@ BOUND = 1e100
 """No number that is scored or drawn is larger: its square is finite, too."""
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
+Number = Annotated[int, Field(ge=1, le=2**53)]
+
+
+def _encodable(text: str) -> str:
+    """The text; raises ValueError where it holds half of a character, which nothing can draw."""
+    text.encode()
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
 Score = Annotated[float, Field(ge=0, le=BOUND, allow_inf_nan=False)] | None
 """An accuracy or a mean squared error; None: not finite."""
 
@@ -42,12 +52,12 @@ class RowLine(Line):
 class ChartLine(Line):
     """A line of charts.jsonl: a chart (agents.chart) by its name."""
 
-    name: str
-    x_label: str
-    y_label: str
+    name: Text
+    x_label: Text
+    y_label: Text
     x: list[float]
-    lines: dict[str, list[float]]
-    bands: dict[str, Annotated[list[list[float]], Field(min_length=2, max_length=2)]]
+    lines: dict[Text, list[float]]
+    bands: dict[Text, Annotated[list[list[float]], Field(min_length=2, max_length=2)]]
 
     @model_validator(mode="after")
     def _of_one_length(self) -> ChartLine:
@@ -77,11 +87,11 @@ class Tested(Record):
 
     env: str
     agent: str
-    metric: str
+    metric: Literal["accuracy", "mse"]
     mean: Score
     ci95: Score
     median: Score
-    tasks: Count = Field(ge=1)
+    tasks: Number
     diverged: Count
     episode_hash: str
     scores: list[Score]
@@ -105,7 +115,7 @@ class Finished(Tested):
     best_at_tasks: Count
     skipped_steps: Count = 0
     seconds: dict[str, Annotated[float, Field(ge=0, le=BOUND)]] = {}
-    side_by_side: Count = Field(1, ge=1)
+    side_by_side: Number = 1
     device: str = ""
 
 
