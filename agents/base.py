@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,13 +17,18 @@ from torch import Tensor, nn
 from agents.chart import Chart
 from fewshot_env.episode import Episode, Split, TaskSpec
 
+Count = Annotated[int, Field(le=10**6)]
+"""A setting that counts: more than any machine bears is refused before it is tried."""
+
 
 class AgentConfig(BaseModel):
     """Settings of an agent. Subclasses add theirs; every default lives once and has its sentence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    meta_batch: int = Field(1, ge=1, description="tasks per outer step; their losses are summed (Algorithm 1, line 11)")
+    meta_batch: Count = Field(
+        1, ge=1, description="tasks per outer step; their losses are summed (Algorithm 1, line 11)"
+    )
     outer_lr: float = Field(0.001, gt=0, description="learning rate of Adam on the meta-parameters")
     outer_clip_norm: float | None = Field(None, gt=0, description="bound on the norm of the whole meta-gradient")
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from agents.base import AgentConfig
+from agents.base import AgentConfig, Count
 from agents.chart import Chart, update_by_gradient
 from agents.inner_loop import Step, UpdateRule, Watch, inner_loop
 from agents.nets import LinearHead, Net
@@ -22,8 +22,8 @@ from fewshot_env.episode import Split, TaskSpec
 class GradientBasedConfig(NeuralConfig):
     """Settings of the inner loop."""
 
-    inner_steps: int = Field(5, ge=1, description="T, updates per task in meta-training")
-    eval_steps: int | None = Field(
+    inner_steps: Count = Field(5, ge=1, description="T, updates per task in meta-training")
+    eval_steps: Count | None = Field(
         None, ge=0, description="updates per task in validation and test; default inner_steps"
     )
     first_order: bool = Field(False, description="gradients inside the update are constants")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from agents import kernels
-from agents.base import AgentConfig
+from agents.base import AgentConfig, Count
 from agents.chart import Chart, by_step, quantiles
 from agents.coordinates import LSTMStep
 from agents.gradient_based import GradientBased, GradientBasedConfig
@@ -32,7 +32,7 @@ class LSTMConfig(GradientBasedConfig):
 
     first_order: bool = Field(True, description="gradients and losses inside the update are constants")
     outer_clip_norm: float | None = Field(0.25, gt=0, description="bound on the norm of the whole meta-gradient")
-    hidden_units: int = Field(20, ge=1, description="units of the first LSTM layer, for each weight")
+    hidden_units: Count = Field(20, ge=1, description="units of the first LSTM layer, for each weight")
     raw_gradients: bool = Field(False, description="input: the gradient as it is; else loss and gradient, preprocessed")
     recompute: bool = Field(True, description="without compiled kernels: recompute the rule in the backward pass")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
-from agents.base import Agent, AgentConfig
+from agents.base import Agent, AgentConfig, Count
 from agents.nets import Body, Net, conv4_size, make_body
 from agents.objectives import predict_once
 from fewshot_env.episode import Split, TaskSpec
@@ -18,10 +18,10 @@ from fewshot_env.episode import Split, TaskSpec
 class NeuralConfig(AgentConfig):
     """Settings of the base learner."""
 
-    hidden: tuple[PositiveInt, ...] = Field(
+    hidden: tuple[Annotated[Count, Field(ge=1)], ...] = Field(
         (40, 40), min_length=1, description="ReLU layers of the MLP (vector inputs)"
     )
-    filters: int = Field(64, ge=1, description="filters per convolution of Conv4 (image inputs)")
+    filters: Count = Field(64, ge=1, description="filters per convolution of Conv4 (image inputs)")
     padding: int = Field(
         0,
         ge=0,
@@ -34,7 +34,7 @@ class NeuralConfig(AgentConfig):
         description="statistics that batch normalisation uses for the query: the whole query's (the paper's code), "
         "the support's, or running ones from meta-training (worth about 3 points: never compare across modes)",
     )
-    at_once: int | None = Field(
+    at_once: Count | None = Field(
         None, ge=1, description="tasks computed at once; default all, but Conv4 on a CPU takes them one by one"
     )
     precision: Literal["fp32", "bf16"] = Field(

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from agents.base import AgentConfig
+from agents.base import AgentConfig, Count
 from agents.nets import CosineHead, Head, LinearHead, Net
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
@@ -23,11 +23,11 @@ from fewshot_env.episode import Split, TaskSpec
 class TransferConfig(NeuralConfig):
     """Settings of the transfer baselines."""
 
-    pretrain_batch: int = Field(16, ge=1, description="items per pre-training step")
-    adapt_steps: int = Field(100, ge=1, description="Adam steps on a new task")
-    adapt_batch: int = Field(4, ge=1, description="support items per adaptation step, drawn with replacement")
+    pretrain_batch: Count = Field(16, ge=1, description="items per pre-training step")
+    adapt_steps: Count = Field(100, ge=1, description="Adam steps on a new task")
+    adapt_batch: Count = Field(4, ge=1, description="support items per adaptation step, drawn with replacement")
     adapt_lr: float = Field(0.001, gt=0, description="learning rate of Adam on a new task")
-    check_every: int = Field(25, ge=1, description="steps between looks at the whole support, for the best weights")
+    check_every: Count = Field(25, ge=1, description="steps between looks at the whole support, for the best weights")
 
     @property
     def minibatch(self) -> int:

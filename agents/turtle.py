@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from agents.base import AgentConfig
+from agents.base import AgentConfig, Count
 from agents.chart import Chart
 from agents.coordinates import feedforward, feedforward_layers, feedforward_size
 from agents.gradient_based import GradientBased, GradientBasedConfig
@@ -26,10 +26,12 @@ from fewshot_env.episode import Split, TaskSpec
 class TurtleConfig(GradientBasedConfig):
     """Settings of TURTLE (paper, Appendix)."""
 
-    meta_batch: int = Field(2, ge=1, description="tasks per outer step; their losses are summed (Algorithm 1, line 11)")
+    meta_batch: Count = Field(
+        2, ge=1, description="tasks per outer step; their losses are summed (Algorithm 1, line 11)"
+    )
     clip: float | None = Field(10.0, gt=0, description=GradientBasedConfig.model_fields["clip"].description)
-    hidden_layers: int = Field(5, ge=0, description="ReLU layers of the meta-network (Fig. 3 varies 1 to 6)")
-    hidden_units: int = Field(20, ge=1, description="units per hidden layer of the meta-network")
+    hidden_layers: int = Field(5, ge=0, le=1000, description="ReLU layers of the meta-network (Fig. 3 varies 1 to 6)")
+    hidden_units: Count = Field(20, ge=1, description="units per hidden layer of the meta-network")
     history: Literal["none", "gradients", "updates"] = Field(
         "gradients", description="moving average among the inputs (Eq. 6)"
     )

@@ -12,6 +12,7 @@ import io
 import json
 import pickle
 import random
+import re
 import resource
 import shutil
 import signal
@@ -45,11 +46,12 @@ from fewshot_env.errors import FewShotError  # noqa: E402
 from fewshot_env.images import ImageSampler  # noqa: E402
 from fewshot_env.pair import EnvPair  # noqa: E402
 from fewshot_env.store import ImageStore  # noqa: E402
-from runners import replay  # noqa: E402
+from runners import compare, replay, report, report_figures  # noqa: E402
 from runners.lock import HOLDER, _holder  # noqa: E402
-from runners.loggers import JSONLines  # noqa: E402
+from runners.loggers import JSONLines, read_rows, write_csv  # noqa: E402
+from runners.past import past_runs  # noqa: E402
 from runners.plan import make_plan  # noqa: E402
-from runners.run_dir import read_settings  # noqa: E402
+from runners.records import ChartLine, RowLine, read_result, read_settings  # noqa: E402
 from runners.settings import read_file, read_pairs  # noqa: E402
 from runners.team import ALONE  # noqa: E402
 from runners.track import Track  # noqa: E402
@@ -61,6 +63,12 @@ TOKENS = [
     b"=", b":", b"->", "\u2192".encode(), b"../", b"/", b"..", b"\xc3\x28", "\u202e\U0001f600".encode(), b"%s%n",
     b"__class__", b"os", b"os:system", b"cposix\nsystem\n(S'touch owned'\ntR.", b"\x80\x05", b"PK\x03\x04", b"\x1f\x8b",
 ]  # fmt: skip
+WORD = re.compile(rb'-?[0-9][0-9.e+-]*|"[^"]*"|[a-z]+')
+ODD = [
+    b"null", b"true", b"-1", b"0", b"3", b"1.5", b"-0.0", b"1e308", b"1e400", b"NaN", b"9" * 400, b"9" * 30, b"[]",
+    b"{}", b'""', b'"x"', b"[[1]]", b'{"a": 1}', b'"\\ud800"', b'"$x^{"', b'"<script>"', b'"../a"', b"[" * 20000,
+]  # fmt: skip
+"""What stands in place of a whole word or number."""
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "os.fork")
 
 
@@ -70,7 +78,7 @@ def mutated(seed: bytes, dice: random.Random) -> bytes:
     for _ in range(dice.randint(1, 4)):
         at, until = sorted((dice.randint(0, len(data)), dice.randint(0, len(data))))
         until = min(until, at + dice.choice((1, 2, 8, 100, 10**6)))
-        match dice.randrange(8):
+        match dice.randrange(11):
             case 0 | 1 if data:
                 data[dice.randrange(len(data))] = dice.randrange(256)
             case 2 if data:
@@ -83,6 +91,9 @@ def mutated(seed: bytes, dice: random.Random) -> bytes:
                 data[at:at] = dice.choice(TOKENS)
             case 6:
                 data[at:until] = dice.choice(TOKENS)
+            case 7 | 8 | 9 if words := list(WORD.finditer(data)):
+                word = dice.choice(words)
+                data[word.start() : word.end()] = dice.choice(ODD)
             case _:
                 del data[at if dice.random() < 0.3 else len(data) :]
     return bytes(data)
@@ -159,7 +170,7 @@ def saved_run() -> tuple[bytes, bytes, dict[str, Any]]:
         track.save("last.pt", agent.state())
         assert track.loggers is not None
         track.loggers.close()
-        fault = faults.save(track, agent, SineSampler(), "train", 3)
+        fault = faults.save(faults.Place.of(track), agent, SineSampler(), "train", 3)
         assert fault is not None
         return (Path(place) / "last.pt").read_bytes(), fault.read_bytes(), plan.settings
 
@@ -172,7 +183,17 @@ def targets() -> dict[str, Target]:
     sine = {"env": "sine", "agent": "maml"}
     pairs = [b"agent.inner_lr=0.1", b"seed=3", b"agent.hidden=[40, 40]", b"env.amplitude=[0.1, 5]", b"agent.clip=null"]
     yaml = [b"env: sine\nagent: maml\nagent.inner_lr: 1e-3\nseed: 4\n", json.dumps(settings).encode()]
-    rows = b'{"tasks": 4, "train/loss": 1.5}\n{"tasks": 8, "val/mse": 2.0}\n'
+    rows = b'{"tasks": 4, "train/loss": 1.5}\n{"tasks": 8, "val/mse": 2.0, "val/low": 1.5, "val/high": 2.5}\n'
+    rows += b'{"tasks": 8, "inner/loss_0": 2.0, "inner/loss_1": 1.0}\n'
+    kept = {"env": "sine", "agent": "maml", "seed": 0, "train_tasks": 8, "env.n_shot": 5}
+    result = {
+        "env": "sine", "agent": "maml", "metric": "mse", "mean": 2.0, "ci95": 0.5, "median": None, "tasks": 3,
+        "diverged": 1, "episode_hash": "0" * 16, "scores": [1.0, 3.0, None], "settings": kept,
+        "versions": {"torch": "2.9"}, "trained_tasks": 8, "best_at_tasks": 8, "seconds": {"train": 1.5},
+        "side_by_side": 1, "device": "cpu",
+    }  # fmt: skip
+    chart = {"tasks": 4, "name": "rate", "x_label": "step", "y_label": "rate", "x": [1.0, 2.0], "lines": {"a": [1, 2]}}
+    charts = "".join(json.dumps(chart | {"tasks": n, "bands": {"a": [[0, 1], [2, 3]]}}) + "\n" for n in (4, 8, 12))
     wnids = {s: [w for w, split in split_list("mini").split_of.items() if split == s] for s in ("train", "val", "test")}
     table = "filename,label\n" + "".join(f"{w}{i}.jpg,{w}\n" for w in wnids["train"][:2] for i in range(2))
     index = {
@@ -224,6 +245,38 @@ def targets() -> dict[str, Target]:
         opened.holdings()
         return ImageSampler(opened, n_way=2, n_shot=1, n_query=1).sample([1])
 
+    def run_in(folder: Path, **files: bytes) -> Path:
+        good = {"config": json.dumps({"settings": kept}).encode(), "result": json.dumps(result).encode()}
+        for name, content in ({"metrics": rows, "charts": charts.encode()} | good | files).items():
+            put(f"r/{name}.json{'l' * (name in ('metrics', 'charts'))}", content, folder)
+        return folder / "r"
+
+    def listed(folder: Path) -> Any:
+        return [json.dumps(run.plain()) + "".join(run.row()) for run in past_runs(folder)]
+
+    def finished(data: bytes, folder: Path) -> Any:
+        run = run_in(folder, result=data)
+        listed(folder)
+        compare.numbers(compare.read_all([run, run]))
+        return report.render(run, read_result(run))
+
+    def logged(data: bytes, folder: Path) -> Any:
+        run = run_in(folder, metrics=data)
+        (run / "result.json").unlink()
+        listed(folder)
+        report_figures.learning(read_rows(run), result)
+        write_csv(run)
+
+    def known(data: bytes, folder: Path) -> Any:
+        listed(run_in(folder, config=data).parent)
+        return read_settings(folder / "r")
+
+    def resumed(data: bytes, folder: Path) -> Any:
+        for model in (RowLine, ChartLine):
+            JSONLines(put("m.jsonl", data, folder), 8, 2, model).close()
+        JSONLines(put("metrics.jsonl", data, folder), 8, 2).close()
+        write_csv(folder)
+
     def saved(data: bytes, folder: Path) -> Any:
         return replay.replay(put("fault.pt", data, folder))
 
@@ -236,7 +289,11 @@ def targets() -> dict[str, Target]:
                           lambda d, _: agent_registry.find(text_of(d)).load(), 8, False),
         "config.json": Target([json.dumps({"settings": settings}).encode()],
                               lambda d, f: make_plan(read_settings(put("config.json", d, f).parent)), 3),
-        "metrics.jsonl": Target([rows], lambda d, f: JSONLines(put("m.jsonl", d, f), 4, 2).close(), 10),
+        "config.json, listed": Target([json.dumps({"settings": kept}).encode()], known, 4),
+        "result.json": Target([json.dumps(result).encode()], finished, 4),
+        "metrics.jsonl": Target([rows], logged, 4),
+        "charts.jsonl": Target([charts.encode()], lambda d, f: report_figures.learned(run_in(f, charts=d)), 4),
+        "logs, resumed": Target([rows, charts.encode()], resumed, 8),
         "holder": Target([b'{"pid": 1, "host": "a", "since": "now"}'],
                          lambda d, f: _holder(put(HOLDER, d, f).parent), 3),
         "mini CSV": Target([table.encode()], csv, 12),

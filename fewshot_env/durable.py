@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
 def write(file: Path, content: bytes) -> None:
-    """Put `content` in place of `file`: at every moment the old or the new one stands there. Raises OSError."""
+    """Put `content` in place of `file`: at every moment the old or the new one stands there.
+
+    Raises OSError, which names `file` and not what is written aside.
+    """
     aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
         with aside.open("wb") as stream:
@@ -16,8 +20,11 @@ def write(file: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(aside, file)
         sync(file.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
 
 
 def sync(path: Path) -> None:

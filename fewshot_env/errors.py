@@ -32,6 +32,14 @@ def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f" (did you mean {prefix + near[0]!r}?)" if near else ""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what it came of, is that memory did not suffice: Python's, numpy's, or torch's own."""
+    words = str(error).lower()
+    told = isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
+    cause = error.__cause__
+    return isinstance(error, MemoryError) or told or (cause is not None and is_out_of_memory(cause))
+
+
 def said(error: BaseException) -> str:
     """One line about an error of foreign code: its type, its message and the line that raised it."""
     if isinstance(error, FewShotError):

@@ -16,7 +16,7 @@ from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import draw_distinct, uniforms
 from fewshot_env.sampler import TaskConfig
-from fewshot_env.shapes import Count, at_least, draw_counts, ends, the_shape
+from fewshot_env.shapes import MOST, Count, at_least, draw_counts, ends, the_shape
 from fewshot_env.store import ImageStore, data_dir
 
 
@@ -26,7 +26,7 @@ class ImageConfig(TaskConfig):
     n_way: Annotated[Count, at_least(2)] = Field(5, description="classes in a task; LOW-HIGH: drawn for every task")
     n_shot: Annotated[Count, at_least(1)] = Field(1, description="support images per class; LOW-HIGH: drawn")
     balanced: bool = Field(True, description="a drawn n_shot is one for all classes of a task; false: one for each")
-    n_query: int = Field(16, ge=1, description="query images per class (published implementation: 16)")
+    n_query: int = Field(16, ge=1, le=MOST, description="query images per class (published implementation: 16)")
     data_dir: str | None = Field(
         None, description="folder of prepared stores; default $FSL_HOME/data or ~/.cache/fsl/data"
     )

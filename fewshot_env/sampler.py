@@ -21,6 +21,7 @@ class TaskConfig(BaseModel):
     minibatch: int = Field(
         0,
         ge=0,
+        le=10**6,
         description="0 deals episodes; m > 0 deals zero-shot episodes of m items over all base classes (pre-training)",
     )
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.rng import uniforms
 from fewshot_env.sampler import TaskConfig
-from fewshot_env.shapes import Count, at_least, draw_counts, ends, the_shape
+from fewshot_env.shapes import MOST, Count, at_least, draw_counts, ends, the_shape
 
 Range = tuple[float, float]
 
@@ -26,7 +26,7 @@ class SineConfig(TaskConfig):
     n_shot: Annotated[Count, at_least(1)] = Field(
         5, description="support points; LOW-HIGH: their number is drawn for every task"
     )
-    n_query: int = Field(50, ge=1, description="query points (published implementation: 50, in training too)")
+    n_query: int = Field(50, ge=1, le=MOST, description="query points (published implementation: 50, in training too)")
     noise: float = Field(0.0, ge=0, description="standard deviation of Gaussian noise on the support answers")
     amplitude: Range = Field((0.1, 5.0), description="range of A")
     phase: Range = Field((0.0, math.pi), description="range of the phase, in radians")

@@ -45,7 +45,7 @@ def run(
         (folder,) = carry_out.begin({**settings, "env": env, "agent": name}, preset, Path(log_dir), 1, 1)
     except typer.Exit:
         raise KeyboardInterrupt from None
-    from runners.run_dir import read_result
+    from runners.records import read_result
 
     return Finished(folder, read_result(folder))
 
@@ -68,7 +68,7 @@ def test(  # no pytest function
 def load(folder: str | Path) -> Agent:
     """The agent of a run with its best weights, in eval mode; raises FewShotError where there are none."""
     from runners.plan import make_plan
+    from runners.records import read_settings
     from runners.retest import best_agent
-    from runners.run_dir import read_settings
 
     return best_agent(make_plan(read_settings(Path(folder))), Path(folder))

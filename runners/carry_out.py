@@ -10,13 +10,14 @@ from typing import Any
 
 import typer
 
-from fewshot_env.errors import FewShotError, said
+from fewshot_env.errors import FewShotError, is_out_of_memory, said
 from runners import launch, run_dir, team
 from runners.checkpoint import load
 from runners.evaluate import in_words
 from runners.lock import locked
 from runners.loggers import find as find_logger
 from runners.plan import Plan, make_plan, side_by_side
+from runners.records import read_result, read_settings
 from runners.say import log
 from runners.score import over_seeds, seeds_in_words
 from runners.settings import Settings
@@ -63,7 +64,7 @@ def resume(folder: Path, processes: int) -> list[Path]:
 
 def carry_on(folders: Sequence[Path], processes: int = 1) -> None:
     """The runs in these folders, which differ in their seeds, from where each stands."""
-    plans = [make_plan(run_dir.read_settings(f)) for f in folders]
+    plans = [make_plan(read_settings(f)) for f in folders]
     plans[0].make_agent()  # as at the beginning: an unusable device is found now
     for name in plans[0].run.loggers:
         find_logger(name)
@@ -99,9 +100,11 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, pr
         raise FewShotError(
             f"the run {where} can not be written ({error.strerror or error}); mend that, then continue with: {again}"
         ) from error
-    except (FewShotError, MemoryError):
+    except FewShotError:
         raise
     except Exception as error:  # of an agent or environment of one's own, most likely
+        if is_out_of_memory(error):
+            raise
         raise FewShotError(
             f"{plans[0].run.agent} on {plans[0].pair} failed: {said(error)}; --verbose shows the way there; mend that, "
             f"then continue with: {again}"
@@ -142,10 +145,10 @@ def _progress(file: Path) -> tuple[float, ...]:
 
 def report(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
     """What came of finished runs that differ in their seeds, for JSON and in words."""
-    results, where = [run_dir.read_result(folder) for folder in folders], run_dir.group_of(folders)
+    results, where = [read_result(folder) for folder in folders], run_dir.group_of(folders)
     log.info(f"see it: tensorboard --logdir {where.parent if len(folders) == 1 else where}")
     pair, ways = results[0]["env"], results[0]["settings"].get("env.n_way")
-    floor = f" (chance {1 / ways:.3f})" if isinstance(ways, int) else ""
+    floor = f" (chance {1 / ways:.3f})" if isinstance(ways, int) and ways > 0 else ""
     if len(folders) == 1:
         found, words = results[0] | {"folder": str(where)}, in_words(results[0])
     else:

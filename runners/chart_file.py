@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.chart import Chart
-from fewshot_env.errors import FewShotError
+from runners.records import ChartLine, read_lines
 
 FILE = "charts.jsonl"
 
@@ -33,14 +32,9 @@ def plain(chart: Chart) -> dict[str, Any]:
 def read_charts(folder: Path) -> dict[str, list[tuple[int, Chart]]]:
     """Every chart of a run by name, as (tasks seen, chart) in order; raises FewShotError for an unreadable file."""
     found: dict[str, list[tuple[int, Chart]]] = {}
-    if not (folder / FILE).exists():
-        return found
-    try:
-        for row in map(json.loads, (folder / FILE).read_text().splitlines()):
-            lines = {name: torch.tensor(y) for name, y in row["lines"].items()}
-            bands = {name: (torch.tensor(low), torch.tensor(high)) for name, (low, high) in row["bands"].items()}
-            chart = Chart(torch.tensor(row["x"]), lines, row["x_label"], row["y_label"], bands)
-            found.setdefault(row["name"], []).append((row["tasks"], chart))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FewShotError(f"{folder / FILE} can not be read: {error}") from error
+    for row in read_lines(ChartLine, folder / FILE):
+        lines = {name: torch.tensor(y) for name, y in row.lines.items()}
+        bands = {name: (torch.tensor(low), torch.tensor(high)) for name, (low, high) in row.bands.items()}
+        chart = Chart(torch.tensor(row.x), lines, row.x_label, row.y_label, bands)
+        found.setdefault(row.name, []).append((row.tasks, chart))
     return found

@@ -10,7 +10,7 @@ import warnings
 import typer
 from typer.exceptions import TyperException
 
-from fewshot_env.errors import FewShotError, said
+from fewshot_env.errors import FewShotError, is_out_of_memory, said
 from runners import arrow, launch, usage
 from runners.about import about
 from runners.bench_cli import bench
@@ -29,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+MEMORY = "out of memory ({}); use a smaller eval_batch, env.n_query, agent.meta_batch or network"
 TRAIN, LOOK, PREPARE = "Train and test", "Look up", "Prepare and measure"
 app.callback()(about)
 app.command(rich_help_panel=TRAIN)(run)
@@ -72,6 +73,9 @@ def main() -> None:
             print(f"fsl: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
+        if is_out_of_memory(error):
+            print(f"fsl: {FewShotError(MEMORY.format(error))}", file=sys.stderr)
+            sys.exit(2)
         print(f"fsl: an unexpected error: {FewShotError(said(error))}; --verbose shows the way there", file=sys.stderr)
         sys.exit(1)
 

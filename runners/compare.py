@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_env.errors import FewShotError
+from runners.records import read_result
 from runners.result import finite
-from runners.run_dir import members, read_result
+from runners.run_dir import members
 
 Scores = NDArray[np.float64]
 
@@ -69,7 +70,7 @@ def read(path: Path, name: str) -> Scored:
     results = [read_result(place) for place in places]
     first = results[0]
     for place, result in zip(places, results, strict=True):
-        if result["episode_hash"] != first["episode_hash"]:
+        if (result["episode_hash"], result["tasks"]) != (first["episode_hash"], first["tasks"]):
             raise FewShotError(f"{place} and {places[0]} were tested on different episodes; compare them one by one")
     scores = np.array([result["scores"] for result in results], dtype=float)  # null becomes NaN
     return Scored(name, first["env"], first["metric"], first["episode_hash"], scores)
@@ -93,7 +94,7 @@ def read_all(paths: Sequence[Path]) -> list[Scored]:
         raise FewShotError("fsl compare needs two runs or more; the first is the one that the others are compared with")
     found = [read(path, name) for path, name in zip(paths, names(paths), strict=True)]
     for path, other in zip(paths, found, strict=True):
-        if other.episodes != found[0].episodes:
+        if (other.episodes, other.scores.shape[1]) != (found[0].episodes, found[0].scores.shape[1]):
             raise FewShotError(
                 f"{path} was tested on other episodes ({other.episodes}, {other.env}) than {paths[0]} "
                 f"({found[0].episodes}, {found[0].env}); test it on the same with fsl eval, and give the file it writes"

@@ -64,4 +64,7 @@ def plot(found: Sequence[Scored], file: Path) -> None:
     differences.set(xlabel=f"{found[0].metric}, difference to the first", title="95 %: paired (red), unpaired (grey)")
     for axes in (means, differences):
         axes.grid(axis="x", alpha=0.3)
-    save(figure, file)
+    try:
+        save(figure, file)
+    except OSError as error:
+        raise FewShotError(f"--plot {file} can not be written ({error.strerror or error}); choose another") from error

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from io import StringIO
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from fewshot_env import durable
 from fewshot_env.errors import FewShotError, said, suggest
 from runners import chart_file
+from runners.records import ChartLine, Line, RowLine, fit, lines_of, parse, read_lines
 from runners.say import log
 from runners.settings import Settings
 
@@ -87,18 +89,23 @@ def find(name: str) -> type[Logger]:
 class JSONLines:
     """One JSON object a row: {"tasks": n, "train/loss": ...}.
 
-    Of an older part the first `rows` stay, none of them beyond `tasks_seen`; the rest is logged again.
+    Of an older part the first `rows` stay, none of them beyond `tasks_seen`; the rest is logged again. Of these rows
+    those are lost, and told of, that are not there or not of the form of `model`.
     """
 
-    def __init__(self, file: Path, tasks_seen: int, rows: int | None = None) -> None:
+    def __init__(self, file: Path, tasks_seen: int, rows: int | None = None, model: type[Line] = RowLine) -> None:
         kept = []
+        for line in lines_of(file)[:rows] if file.exists() else []:
+            try:
+                if fit(model, parse(line)).tasks <= tasks_seen:
+                    kept.append(line + "\n")
+            except ValueError:
+                break  # a line cut off by a kill
+        if len(kept) < (rows or 0):
+            log.warning(
+                f"fsl: {file} holds {len(kept)} of the {rows} rows that the checkpoint counts; the rest is lost"
+            )
         if file.exists():
-            for line in file.read_text(errors="replace").splitlines()[:rows]:
-                try:
-                    if json.loads(line)["tasks"] <= tasks_seen:
-                        kept.append(line + "\n")
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    break  # a line cut off by a kill
             durable.write(file, "".join(kept).encode())
         self.count = len(kept)
         self._stream = file.open("a")
@@ -131,7 +138,7 @@ class Loggers:
     ) -> None:
         self.folder = folder
         self.rows = JSONLines(folder / "metrics.jsonl", tasks_seen, rows)
-        self.charts = JSONLines(folder / chart_file.FILE, tasks_seen, charts)
+        self.charts = JSONLines(folder / chart_file.FILE, tasks_seen, charts, ChartLine)
         self._named: list[Logger] = []
         for name in settings["loggers"]:
             try:
@@ -182,15 +189,25 @@ class Loggers:
                 log.warning(f"fsl: the logger {type(logger).__name__} failed and is left out: {said(error)}")
 
 
-def read_rows(folder: Path) -> dict[int, dict[str, float]]:
-    """All that a run logged, tasks seen -> tag -> number; raises FewShotError where it logged nothing readable."""
-    rows: dict[int, dict[str, float]] = {}
+@contextmanager
+def closed_in_the_end(every: Sequence[Loggers]) -> Iterator[None]:
+    """Close all these loggers afterwards; where closing fails after another error, that one is told."""
     try:
-        for line in (folder / "metrics.jsonl").read_text().splitlines():
-            row = json.loads(line)
-            rows.setdefault(row.pop("tasks"), {}).update(row)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise FewShotError(f"{folder / 'metrics.jsonl'} can not be read: {error}") from error
+        yield
+    except BaseException:
+        for loggers in every:
+            with suppress(Exception):
+                loggers.close()
+        raise
+    for loggers in every:
+        loggers.close()
+
+
+def read_rows(folder: Path) -> dict[int, dict[str, float]]:
+    """All that a run logged, tasks seen -> tag -> number; raises FewShotError where that is not readable."""
+    rows: dict[int, dict[str, float]] = {}
+    for row in read_lines(RowLine, folder / "metrics.jsonl"):
+        rows.setdefault(row.tasks, {}).update(row.__pydantic_extra__)
     return rows
 
 
@@ -202,4 +219,4 @@ def write_csv(folder: Path) -> None:
     table = csv.DictWriter(text, ["tasks", *tags])
     table.writeheader()
     table.writerows({"tasks": tasks, **row} for tasks, row in rows.items())
-    durable.write(folder / "metrics.csv", text.getvalue().encode())
+    durable.write(folder / "metrics.csv", text.getvalue().encode(errors="backslashreplace"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from fewshot_env.errors import FewShotError
 from runners.lock import is_held
+from runners.records import RowLine, fit, lines_of, parse, read_result, read_settings
 from runners.score import over_seeds, short
 
 
@@ -69,12 +70,13 @@ def _is_seed(folder: Path) -> bool:
 
 def _read(where: Path, folders: list[Path]) -> PastRun | None:
     """The run of one or several seeds in a folder; None where it is not one of ours."""
-    settings: list[dict[str, Any]] = [_json(folder / "config.json").get("settings") or {} for folder in folders]
-    if not all({"env", "agent", "seed", "train_tasks"} <= set(s) for s in settings):
+    known = {folder: found for folder in folders if (found := _or_none(read_settings, folder))}
+    if not known:
         return None
-    results = [_json(folder / "result.json") for folder in folders]
-    done = [r for r in results if {"metric", "mean", "ci95", "diverged"} <= set(r)]
-    seen = [r.get("trained_tasks", 0) if r else _tasks_seen(f) for r, f in zip(results, folders, strict=True)]
+    folders, settings = list(known), list(known.values())
+    results = [_or_none(read_result, folder) for folder in folders]
+    done = [r for r in results if r]
+    seen = [r["trained_tasks"] if r else _tasks_seen(f) for r, f in zip(results, folders, strict=True)]
     if len(done) == len(folders):
         state = "finished"
     else:
@@ -95,19 +97,17 @@ def _read(where: Path, folders: list[Path]) -> PastRun | None:
     )
 
 
+def _or_none(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any] | None:
+    """What a folder holds; None where there is none, or what fsl did not write."""
+    try:
+        return read(folder)
+    except FewShotError:
+        return None
+
+
 def _tasks_seen(folder: Path) -> int:
-    """The number of tasks at the last row of the log."""
+    """The number of tasks at the last row of the log; 0 where it can not be read."""
     try:
-        rows = (folder / "metrics.jsonl").read_text().splitlines()
-        return max((int(json.loads(row)["tasks"]) for row in rows[-1:]), default=0)
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none."""
-    try:
-        content = json.loads(file.read_text())
+        return max((fit(RowLine, parse(line)).tasks for line in lines_of(folder / "metrics.jsonl")[-1:]), default=0)
     except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return 0

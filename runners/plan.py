@@ -35,6 +35,9 @@ FREE = (
 )  # fmt: skip
 """Settings that change no score beyond its rounding: where and how fast a run is computed, and what is told of it."""
 
+MOST_TRAINED, MOST_TESTED = 10**9, 10**6
+"""Tasks that a run may train on, and frozen tasks of a split, whose seeds and scores are lists in memory."""
+
 
 class RunConfig(BaseModel):
     """Settings of a run."""
@@ -44,12 +47,12 @@ class RunConfig(BaseModel):
     env: str = Field(description="NAME, or 'SOURCE->TARGET': train on the source, test on the target")
     agent: str = Field(description="a registered name, or module:Class")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of the initial weights and of the training tasks")
-    train_tasks: int = Field(60_000, ge=0, description="tasks (or pre-training minibatches) in all")
-    val_every: int = Field(2500, ge=1, description="tasks between validations")
-    val_tasks: int = Field(600, ge=1, description="frozen validation tasks")
-    test_tasks: int = Field(600, ge=2, description="frozen test tasks")
-    eval_batch: int = Field(10, ge=1, description="tasks evaluated at once; changes speed alone")
-    log_every: int = Field(500, ge=1, description="tasks between rows of the training log")
+    train_tasks: int = Field(60_000, ge=0, le=MOST_TRAINED, description="tasks (or pre-training minibatches) in all")
+    val_every: int = Field(2500, ge=1, le=MOST_TRAINED, description="tasks between validations")
+    val_tasks: int = Field(600, ge=1, le=MOST_TESTED, description="frozen validation tasks")
+    test_tasks: int = Field(600, ge=2, le=MOST_TESTED, description="frozen test tasks")
+    eval_batch: int = Field(10, ge=1, le=MOST_TESTED, description="tasks evaluated at once; changes speed alone")
+    log_every: int = Field(500, ge=1, le=MOST_TRAINED, description="tasks between rows of the training log")
     device: str = Field("auto", description="auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
     on_nan: Literal["skip", "stop"] = Field(
         "skip",
@@ -59,7 +62,7 @@ class RunConfig(BaseModel):
     loggers: tuple[str, ...] = Field(
         ("tensorboard",), description="besides metrics.jsonl and .csv: tensorboard, wandb, mlflow, or module:Class"
     )
-    threads: int = Field(1, ge=1, description="CPU threads; more than one only on an idle machine")
+    threads: int = Field(1, ge=1, le=4096, description="CPU threads; more than one only on an idle machine")
 
 
 def paper_protocol(spec: TaskSpec, n_shot: int) -> Settings:

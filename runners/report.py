@@ -9,8 +9,9 @@ from typing import Any
 from fewshot_env.errors import FewShotError
 from runners.evaluate import in_words
 from runners.loggers import read_rows
+from runners.records import read_result
 from runners.report_figures import learned, learning, looks, test
-from runners.run_dir import members, read_result, write_text
+from runners.run_dir import members, write_text
 
 
 def write(folder: Path, file: Path | None = None) -> Path:
@@ -21,7 +22,10 @@ def write(folder: Path, file: Path | None = None) -> Path:
     result = read_result(folder)
     file = file or folder / "report.html"
     page = render(folder, result)
-    write_text(file, page)
+    try:
+        write_text(file, page)
+    except OSError as error:
+        raise FewShotError(f"{file} can not be written ({error.strerror or error}); choose another --out") from error
     return file
 
 

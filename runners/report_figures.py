@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +23,8 @@ from runners.evaluate import frozen_seeds
 from runners.look import answers_on_the_way, deal, evaluating
 from runners.plan import Plan, make_plan
 from runners.plot import plot_chart
+from runners.records import drawable, read_settings
 from runners.retest import best_agent
-from runners.run_dir import read_settings
 from runners.svg import svg
 
 TASKS = 40
@@ -51,7 +52,8 @@ def learning(rows: Rows, result: dict[str, Any]) -> Section:
     def curves(axes: Any) -> None:
         _line(axes, rows, "train/loss" if metric == "mse" else "train/score", label="train", color=BLUE, alpha=0.7)
         _line(axes, rows, f"val/{metric}", label="val, 95 % interval", color=RED, marker="o", markersize=3)
-        both = [(t, row["val/low"], row["val/high"]) for t, row in rows.items() if "val/low" in row]
+        ends = ((tasks, row.get("val/low"), row.get("val/high")) for tasks, row in rows.items())
+        both = [end for end in ends if all(map(drawable, end))]
         if both:
             tasks, low, high = zip(*both, strict=True)
             axes.fill_between(tasks, low, high, color=RED, alpha=0.2, linewidth=0)
@@ -66,7 +68,7 @@ def learning(rows: Rows, result: dict[str, Any]) -> Section:
         axes.legend()
 
     tags = {tag for row in rows.values() for tag in row}
-    steps = sorted((t for t in tags if t.startswith("inner/loss_")), key=lambda t: int(t.split("_")[-1]))
+    steps = sorted((t for t in tags if re.fullmatch(r"inner/loss_[0-9]{1,9}", t)), key=lambda t: int(t.split("_")[-1]))
     figures = []
     if f"val/{metric}" in tags:
         figures.append(Figure(svg("learning", curves), "Training tasks (query sets) and frozen validation tasks."))
@@ -76,7 +78,7 @@ def learning(rows: Rows, result: dict[str, Any]) -> Section:
 
 
 def _line(axes: Any, rows: Rows, tag: str, **style: Any) -> None:
-    found = [(tasks, row[tag]) for tasks, row in rows.items() if tag in row]
+    found = [(tasks, row[tag]) for tasks, row in rows.items() if drawable(row.get(tag))]
     if found:
         axes.plot(*zip(*found, strict=True), **style)
 
@@ -166,8 +168,7 @@ def learned(folder: Path) -> Section:
     for name, found in read_charts(folder).items():
         last_at, last = found[-1]
         figures.append(Figure(svg(name, partial(plot_chart, chart=last)), f"{name}, after {last_at} training tasks."))
-        if len(found) > 2:
-            first = next(iter(last.lines))
+        for first in list(last.lines)[:1] if len(found) > 2 else []:
             caption = f'{name}, "{first}", in the course of the training.'
             figures.append(Figure(svg(f"{name} over time", partial(over_time, found=found, line=first)), caption))
     return "What was learned", "", figures
@@ -175,6 +176,7 @@ def learned(folder: Path) -> Section:
 
 def over_time(axes: Any, found: Sequence[tuple[int, Chart]], line: str) -> None:
     """One line of a chart at up to five validations."""
+    found = [(tasks, chart) for tasks, chart in found if line in chart.lines]
     chosen = sorted({round(i) for i in np.linspace(0, len(found) - 1, 5)})
     for i, shade in zip(chosen, shades(len(chosen)), strict=True):
         tasks, chart = found[i]

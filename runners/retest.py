@@ -16,8 +16,9 @@ from runners.faults import Place, save_diverged
 from runners.machine import tune
 from runners.plan import Plan, load_plugins, make_plan
 from runners.progress import progress
+from runners.records import read_settings
 from runners.result import build, short_hash
-from runners.run_dir import read_settings, write_json
+from runners.run_dir import write_json
 from runners.settings import Settings
 
 

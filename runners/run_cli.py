@@ -74,6 +74,7 @@ def run(
         int,
         typer.Option(
             min=1,
+            max=10_000,
             metavar="N",
             help="Runs with seeds SEED, SEED + 1, ..., side by side if the base learner is small (the paper has 30 on "
             "sine, 5 on images).",

@@ -18,7 +18,7 @@ from typing import Any
 from fewshot_env import durable
 from fewshot_env.errors import FewShotError
 from runners.plan import Plan, versions
-from runners.settings import Settings
+from runners.records import must_exist
 
 
 def create(log_dir: Path, plan: Plan) -> Path:
@@ -75,7 +75,7 @@ def members(folder: Path) -> list[Path]:
     """The runs in a folder: itself, or those in it, by seed; raises FewShotError where there is none."""
     if (folder / "config.json").exists():
         return [folder]
-    _exists(folder)
+    must_exist(folder)
     named = re.search(r"-seeds(\d+)-(\d+)-", folder.name)
     made = {f"seed{i}" for i in range(int(named[1]), int(named[2]) + 1)} if named else set()
     for lost in sorted(made | {place.name for place in folder.glob("seed*/")}):
@@ -85,11 +85,6 @@ def members(folder: Path) -> list[Path]:
     if not found:
         raise FewShotError(f"{folder} is not the folder of a run (no readable config.json)")
     return [file.parent for file in found]
-
-
-def _exists(folder: Path) -> None:
-    if not folder.exists():
-        raise FewShotError(f"there is no {folder}; name one of a run (fsl runs lists them)")
 
 
 def group_of(folders: Sequence[Path]) -> Path:
@@ -108,34 +103,6 @@ def _moved(aside: Path, folder: Path) -> bool:
     return True
 
 
-def read_settings(folder: Path) -> Settings:
-    """The resolved settings of a run; raises FewShotError where the folder is not a run's."""
-    _exists(folder)
-    try:
-        settings = json.loads((folder / "config.json").read_text())["settings"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FewShotError(f"{folder} is not the folder of a run (no readable config.json)") from error
-    if not isinstance(settings, dict):
-        raise FewShotError(f"{folder / 'config.json'} holds no settings; it was not written by fsl")
-    return settings
-
-
-def read_result(place: Path) -> dict[str, Any]:
-    """The result of a finished run, given its folder, or a file that `fsl eval` wrote.
-
-    Raises FewShotError where there is none, or it is not one that fsl wrote.
-    """
-    file = place / "result.json" if place.is_dir() else place
-    if not file.exists():
-        raise FewShotError(f"{file.parent} has no result yet; finish it with: fsl run --resume {file.parent}")
-    try:
-        result: dict[str, Any] = json.loads(file.read_text())
-        _ = result["episode_hash"], result["metric"], result["env"], len(result["scores"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FewShotError(f"{file} is not a result that fsl wrote ({type(error).__name__}: {error})") from error
-    return result
-
-
 def write_json(file: Path, content: Any) -> None:
     """Write JSON so that `file` is whole or absent."""
     write_text(file, json.dumps(content, indent=1) + "\n")
@@ -143,4 +110,4 @@ def write_json(file: Path, content: Any) -> None:
 
 def write_text(file: Path, content: str) -> None:
     """Write text so that `file` is whole or absent."""
-    durable.write(file, content.encode())
+    durable.write(file, content.encode(errors="backslashreplace"))

@@ -18,16 +18,30 @@ from fewshot_env.errors import FewShotError, SettingError, suggest
 Settings = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
+MOST = 2**16
+"""Bytes of a file of settings: all that there are take a tenth of it."""
+
 
 def read_file(file: Path) -> Settings:
     """Read a YAML (or JSON) file of settings; raises FewShotError where it is not a flat mapping."""
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(_text_of(file))
     except Exception as error:  # PyYAML lets through whatever its constructors raise
         raise FewShotError(f"--config {file} can not be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise FewShotError(f"--config {file} must map keys to values, for example 'agent.inner_lr: 0.1'")
     return content
+
+
+def _text_of(file: Path) -> str:
+    """The text of a file, or of a pipe (the shell's <(...) is one); raises ValueError where there is too much of it."""
+    if not (file.is_file() or file.is_fifo() or not file.exists()):
+        raise ValueError("it is a folder or a device; give a file")
+    with file.open("rb") as stream:
+        content = stream.read(MOST + 1)
+    if len(content) > MOST:
+        raise ValueError(f"it is longer than {MOST} bytes")
+    return content.decode()
 
 
 def read_pairs(pairs: Iterable[str], option: str = "--set", example: str = "agent.inner_lr=0.1") -> Settings:

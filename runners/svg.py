@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Callable
@@ -11,6 +12,7 @@ INK = "#0a0b0c"  # stands for the page's text colour
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "font.size": 9.5, "legend.frameon": False, "text.color": INK, "axes.labelcolor": INK,
     "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False,
+    "text.parse_math": False,
 }  # fmt: skip
 
 
@@ -28,4 +30,4 @@ def svg(title: str, plot: Callable[[Any], None], width: float = 5.2, height: flo
     found = found[found.index("<svg") :].replace(INK, "currentColor")
     found = re.sub(r"<metadata>.*?</metadata>", "", found, flags=re.DOTALL)
     found = re.sub(r'<g id="[^"]*">', "<g>", found)  # of no use, and the same in every figure
-    return found.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    return found.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)

@@ -16,7 +16,7 @@ from agents.stack import Stack
 from fewshot_env.errors import FewShotError
 from runners import checkpoint, faults
 from runners.evaluate import evaluate, frozen_seeds, summarise
-from runners.loggers import Loggers
+from runners.loggers import Loggers, closed_in_the_end
 from runners.look import show_test, show_validation
 from runners.machine import device_name, tune
 from runners.plan import Plan
@@ -63,19 +63,14 @@ class Run:
         for r, (_, loggers) in enumerate(self._written()):
             for board in loggers.boards:
                 board.layout(self.plan.spec, list(self.stack.members[r].distributions()))
-        with stop_signals(self.team) as stop:
+        with stop_signals(self.team) as stop, closed_in_the_end([loggers for _, loggers in self._written()]):
             try:
-                try:
-                    self._train(stop)
-                except MemberLost:
-                    self._save_last()  # a step that was not shared by all has changed nothing
-                    raise
-                self._save_last()
-                results = self._test(stop)
-            finally:
-                for _, loggers in self._written():
-                    loggers.close()
-        return results
+                self._train(stop)
+            except MemberLost:
+                self._save_last()  # a step that was not shared by all has changed nothing
+                raise
+            self._save_last()
+            return self._test(stop)
 
     def _train(self, stop: Callable[[], None]) -> None:
         run, at, note = self.plan.run, self.at, ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewshot_env.data.source import Layout, SourceImage, Wish, folders_in, images_in, read_text
+from fewshot_env.data.source import Layout, SourceImage, Wish, folders_in, images_in, read_table
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
 
@@ -68,7 +67,7 @@ def by_ratio_of(classes: Sequence[str], ratio: str) -> dict[str, str]:
             f"{n} classes can not be split into train, val and test; get at least 3 (5-way tasks need 15)"
         )
     val, test = (min(max(1, round(n * part / sum(parts))), (n - 1) // 2) for part in parts[1:])
-    order = sorted(classes, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    order = sorted(classes, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest())
     return {name: "val" if i < val else "test" if i < val + test else "train" for i, name in enumerate(order)}
 
 
@@ -79,7 +78,7 @@ def _split_file(table: Path, root: Path, folders: dict[str, Path]) -> dict[str, 
             f"--split is {str(table)!r}, but must be a CSV file (class,split) or a ratio such as {RATIO}"
         )
     found: dict[str, str] = {}
-    for row in csv.DictReader(read_text(table).splitlines()):
+    for row in read_table(table):
         name, split = row.get("class"), SYNONYMS.get(row.get("split") or "")
         if not name or not split:
             raise FewShotError(
@@ -97,6 +96,10 @@ def _split_file(table: Path, root: Path, folders: dict[str, Path]) -> dict[str, 
 
 
 def _some_images(folder: Path) -> list[Path]:
+    try:
+        folder.name.encode()
+    except UnicodeEncodeError as error:
+        raise FewShotError(f"the class folder {folder.name!r} has a name that is not UTF-8; rename it") from error
     images = images_in(folder)
     if not images:
         raise FewShotError(f"the class folder {folder} holds no images (jpg, png, ...); add some, or remove the folder")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_env.data.folders import SPLIT_FOLDERS, split_folders
-from fewshot_env.data.source import Layout, SourceImage, Wish, images_in, read_text
+from fewshot_env.data.source import Layout, SourceImage, Wish, images_in, read_table
 from fewshot_env.data.splits import split_list
 from fewshot_env.data.unpickle import read_pickle
 from fewshot_env.errors import FewShotError
@@ -23,7 +22,7 @@ def read_csv(root: Path, _: Wish) -> list[SourceImage]:
     found: list[SourceImage] = []
     for split in SPLITS:
         table = root / f"{split}.csv"
-        for row in csv.DictReader(read_text(table).splitlines()):
+        for row in read_table(table):
             file, wnid = row.get("filename"), row.get("label")
             if not file or not wnid:
                 raise FewShotError(f"{table} must have the columns filename,label; found {sorted(map(str, row))}")

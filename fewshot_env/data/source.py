@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -100,6 +101,14 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise FewShotError(f"{file} is not a text file; expected the data set's own") from error
+
+
+def read_table(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by its first line's columns; raises FewShotError where it is none."""
+    try:
+        return list(csv.DictReader(read_text(file).splitlines()))
+    except csv.Error as error:
+        raise FewShotError(f"{file} is not a CSV file ({error}); expected a line for each entry") from error
 
 
 def within(folder: Path, depth: int = 2) -> Iterator[Path]:

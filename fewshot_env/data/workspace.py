@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,9 +43,9 @@ def workspace(folder: Path, name: str) -> Iterator[Path]:
 
 
 def put_in_place(finished: Path, target: Path) -> None:
-    """Rename the finished folder to `target`, which it replaces."""
+    """Rename the finished folder to `target`, which it replaces: a link, that is, and not what it points to."""
     old = target.parent / f".{target.name}.old"
-    if target.exists():
+    if os.path.lexists(target):
         target.rename(old)
     finished.rename(target)
     durable.sync(target.parent)
@@ -54,8 +55,10 @@ def _clear(folder: Path, name: str) -> None:
     """Remove what a preparation left; an older store that it had just moved away comes back."""
     shutil.rmtree(folder / f".{name}.partial", ignore_errors=True)
     old = folder / f".{name}.old"
-    if old.exists() and not (folder / name).exists():
+    if os.path.lexists(old) and not os.path.lexists(folder / name):
         old.rename(folder / name)
+    if old.is_symlink():  # what it points to is not ours
+        old.unlink()
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -10,9 +10,9 @@ from fewshot_env.errors import FewShotError
 from runners import run_dir
 from runners.loggers import read_rows
 from runners.plan import FREE, make_plan
+from runners.records import drawable, read_result, read_settings
 from runners.reproduce.grid import Cell, Scale
 from runners.result import short_hash
-from runners.run_dir import read_result, read_settings
 from runners.settings import Settings
 
 NO_MATTER = ("seed", *FREE)
@@ -88,10 +88,15 @@ class Runs:
 def best_validation(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
     """The validation whose weights a finished run kept: mean, median, diverged; None where none was finite."""
     row = read_rows(folder).get(result["best_at_tasks"], {})
+    row = {tag: number for tag, number in row.items() if drawable(number)}
+    if "val/diverged" not in row:
+        raise FewShotError(
+            f"{folder / 'metrics.jsonl'} has lost the validation after {result['best_at_tasks']} tasks; put it back"
+        )
     return {
         "mean": row.get(f"val/{result['metric']}"),
         "median": row.get("val/median"),
-        "diverged": row.get("val/diverged", 0),
+        "diverged": row["val/diverged"],
     }
 
 

@@ -101,7 +101,7 @@ def _summary(experiment: Experiment, cell: Cell, scale: Scale, runs: Runs) -> Su
 def _run(seed: int, result: dict[str, Any], scored: dict[str, Any], folder: str) -> Run:
     """A run as the report counts it; scored: its test, or a validation in the same form."""
     worst = math.inf if result["metric"] == "mse" else 0.0
-    timed = "seconds" in result
+    timed = {"seconds", "side_by_side", "device"} <= result.keys()
     return Run(
         seed,
         worst if scored["mean"] is None else scored["mean"],

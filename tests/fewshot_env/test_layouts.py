@@ -278,3 +278,11 @@ def test_omniglot_as_torchvision_reads_it(omniglot, tmp_path, monkeypatch):
             assert (store.images[place] == again).all()
             seen += 1
     assert seen == len(store.images)
+
+
+def test_a_csv_field_beyond_what_python_reads(tmp_path):
+    source = write_mini(tmp_path / "mini", n_images=1)
+    with (source / "val.csv").open("a") as stream:
+        stream.write("x" * 200_000 + ".jpg,n01\n")
+    with pytest.raises(FewShotError, match="is not a CSV file"):
+        prepare("mini", source, tmp_path / "s")

@@ -1,5 +1,7 @@
 """One's own folders of images: splits, names, and the environments that they become."""
 
+import os
+import shutil
 from contextlib import nullcontext
 
 import gymnasium
@@ -200,3 +202,42 @@ def test_the_tutorial_from_nothing(tmp_path, monkeypatch, capsys):
     words = ["run", "--env", "my-birds", "--agent", "turtle", "--log-dir", tmp_path / "runs", "--n-shot", "1"]
     assert main(*words, *sets(*TINY, *SMALL_NET)) == 0
     assert result_of(only_run(tmp_path / "runs"))["env"] == "my-birds"
+
+
+def test_names_that_are_not_utf8_and_fields_that_are_too_long(birds, tmp_path):
+    table = tmp_path / "split.csv"
+    table.write_text("class,split\n" + "x" * 200_000 + ",train\n")
+    refuses("split.csv is not a CSV file", birds, tmp_path / "s", split=str(table))
+    odd = os.fsencode(birds) + b"/caf\xe9"
+    try:
+        os.mkdir(odd)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    shutil.copy(birds / "bird 0" / "1.png", odd + b"/1.png")
+    refuses(r"the class folder 'caf\\udce9' has a name that is not UTF-8; rename it", birds, tmp_path / "s")
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_store_in_place_of_a_link(dangling, birds, tmp_path):
+    elsewhere, stores = tmp_path / "elsewhere", tmp_path / "s"
+    if not dangling:
+        prepare("my-birds", birds, elsewhere)
+    stores.mkdir()
+    (stores / "my-birds").symlink_to(elsewhere / "my-birds")
+    for _ in range(2):
+        prepare("my-birds", birds, stores)
+        assert sorted(p.name for p in stores.iterdir()) == [".my-birds.lock", "my-birds"]
+        assert not (stores / "my-birds").is_symlink()
+    if not dangling:
+        ImageStore.open(elsewhere / "my-birds")  # is untouched
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_link_that_an_older_version_left_behind_goes(dangling, birds, tmp_path):
+    stores = tmp_path / "s"
+    if not dangling:
+        prepare("my-birds", birds, tmp_path / "elsewhere")
+    prepare("my-birds", birds, stores)
+    (stores / ".my-birds.old").symlink_to(tmp_path / "elsewhere" / "my-birds")
+    prepare("my-birds", birds, stores)
+    assert sorted(p.name for p in stores.iterdir()) == [".my-birds.lock", "my-birds"]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -277,3 +278,51 @@ def test_a_checkpoint_never_runs_code(tmp_path, capsys):
     (run / "best.pt").write_bytes(pickle.dumps(Evil()))
     assert main("eval", run) == 2
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("size", [10**9 + 1, 10**23])
+@pytest.mark.parametrize(
+    "key",
+    ["train_tasks", "val_every", "val_tasks", "test_tasks", "eval_batch", "log_every", "threads", "env.n_query",
+     "env.n_shot", "agent.inner_steps", "agent.eval_steps", "agent.meta_batch", "agent.at_once"],
+)  # fmt: skip
+def test_counts_beyond_any_machine(key, size, tmp_path, capsys):
+    words = ["run", *SINE, *sets(f"{key}={size}"), "--log-dir", tmp_path / "runs"]
+    refused(capsys, f"setting {key} is {size}, but", *words, left=tmp_path / "runs")
+
+
+def test_too_many_seeds(tmp_path, capsys):
+    refused(capsys, "less than or equal to 10000", "run", *SINE, "--seeds", 10**9)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 1 TiB"),
+        RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB\nmore lines"),
+    ],
+)
+def test_memory_that_does_not_suffice(error, tmp_path, capsys, monkeypatch):
+    from runners import train
+
+    def step(*_, **__):
+        raise error
+
+    monkeypatch.setattr(train, "outer_step", step)
+    assert main("run", *SINE, *sets(*TINY, "loggers=[]"), "--log-dir", tmp_path) == 2
+    (_, line) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fsl: out of memory (")
+    assert line.endswith("); use a smaller eval_batch, env.n_query, agent.meta_batch or network")
+
+
+def test_settings_from_what_is_no_file_of_settings(tmp_path, capsys):
+    for place in ("/dev/zero", tmp_path):
+        refused(capsys, f"--config {place} can not be read (it is a folder or a device", "run", "--config", place)
+    (tmp_path / "long").write_text("#" * 100_000)
+    refused(capsys, "can not be read (it is longer than 65536 bytes)", "run", "--config", tmp_path / "long")
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=["env: sine\nagent: mamll\n"])
+    writer.start()
+    refused(capsys, "unknown agent 'mamll'", "run", "--config", tmp_path / "pipe")  # the shell's <(...)
+    writer.join()
