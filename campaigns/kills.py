@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,21 +122,28 @@ def folders(of: Path) -> list[Path]:
     return sorted(file.parent for file in of.rglob("config.json"))
 
 
-def torn(case: str, length: float, dice: random.Random, whole: Path, place: Path, notes: Path) -> int:
+def moments(dice: random.Random, length: float) -> Iterator[float]:
+    """CPU times to kill at, `length` seconds in the mean at first, and later each time: every run ends some day."""
+    while True:
+        yield dice.expovariate(1 / length)
+        length *= 1.15
+
+
+def torn(case: str, times: Iterator[float], whole: Path, place: Path, notes: Path) -> int:
     """One run, killed until it ends; the number of kills."""
     log, kills = place / "cut", 0
     words: list[object] = ["run", *CASES[case], *(w for s in SETS for w in ("--set", s)), "--log-dir", log]
     if "processes" in case:
-        kills += kill_team(words, length, dice, notes)
-    elif killed(dice.expovariate(1 / length), notes, words):
+        kills += kill_team(words, next(times), notes)
+    elif killed(next(times), notes, words):
         kills += 1
     while not (found := folders(log)):  # killed before the folder had its name
-        if not killed(dice.expovariate(1 / length), notes, words):
+        if not killed(next(times), notes, words):
             break
         kills += 1
     group = found[0] if len(found) == 1 else found[0].parent
     while not all((run / "result.json").exists() for run in found):
-        kills += killed(dice.expovariate(1 / length), notes, ["run", "--resume", group])
+        kills += killed(next(times), notes, ["run", "--resume", group])
     for a, b in zip(folders(whole), found, strict=True):
         for file in ("config.json", "result.json"):
             json.loads((b / file).read_text())
@@ -147,14 +154,14 @@ def torn(case: str, length: float, dice: random.Random, whole: Path, place: Path
     return kills
 
 
-def kill_team(words: list[object], length: float, dice: random.Random, notes: Path) -> int:
+def kill_team(words: list[object], seconds: float, notes: Path) -> int:
     """Start a run of two processes and kill all of them at once."""
     command = [sys.executable, "-m", "runners", *map(str, words)]
     log = Path(str(words[-1]))
     with subprocess.Popen(command, cwd=ROOT, stdout=-3, stderr=-3, start_new_session=True) as team:
         wait_until(lambda: bool(list(log.glob("*/last.pt"))) or team.poll() is not None)
         try:
-            team.wait(dice.expovariate(1 / length))
+            team.wait(seconds)
         except subprocess.TimeoutExpired:
             os.killpg(team.pid, signal.SIGKILL)
             notes.open("a").write('["both processes of a team"]\n')
@@ -173,10 +180,10 @@ def reproduction(out: Path) -> list[object]:
     return ["reproduce", "fig4", "--out", out]
 
 
-def torn_grid(whole: Path, length: float, dice: random.Random, out: Path, notes: Path) -> int:
+def torn_grid(whole: Path, times: Iterator[float], out: Path, notes: Path) -> int:
     """One grid, killed until it ends; the number of kills. What it reports is whole or absent at every moment."""
     kills = 0
-    while killed(dice.expovariate(1 / length), notes, reproduction(out)):
+    while killed(next(times), notes, reproduction(out)):
         kills += 1
         for file in out.glob("*.json"):
             json.loads(file.read_text())
@@ -193,14 +200,17 @@ def torn_grid(whole: Path, length: float, dice: random.Random, out: Path, notes:
 def told(out: Path) -> dict[str, Any]:
     """The grid's report, but for its times."""
     content: dict[str, Any] = json.loads((out / "fig4-quick.json").read_text())
-    return content | {"cells": [{k: v for k, v in cell.items() if k != "hours"} for cell in content["cells"]]}
+    for cell in content["cells"]:
+        for timed in (cell, *cell["runs"]):
+            timed |= {"hours": None, "mean_hours": None}
+    return content
 
 
-def torn_preparation(source: Path, whole: dict[str, bytes], length: float, dice: random.Random, place: Path) -> int:
+def torn_preparation(source: Path, whole: dict[str, bytes], times: Iterator[float], place: Path) -> int:
     """One preparation, killed until it is done; the store is whole or absent at every moment."""
     words: list[object] = ["data", "prepare", "mini", "--source", source, "--data-dir", place]
     kills = 0
-    while killed(dice.expovariate(1 / length), place.parent / "notes", words):
+    while killed(next(times), place.parent / "notes", words):
         kills += 1
         visible = [f.name for f in place.glob("[!.]*")]
         assert visible in ([], ["mini"]), visible
@@ -240,18 +250,19 @@ def main(wanted: int = 60, seed: int = 0) -> None:
                     killed(NEVER, notes, begin)
                 counts[case] += torn(
                     case,
-                    LENGTH["Conv4" in case or "same" in case],
-                    dice,
+                    moments(dice, LENGTH["Conv4" in case or "same" in case]),
                     whole[case],
                     place / f"{number}-{case}",
                     notes,
                 )
                 print(f"{sum(counts.values())} kills; {case}: equal", flush=True)
             grid_cut = place / f"{number}-grid"
-            counts["reproduce fig4, 6 runs"] += torn_grid(place / "grid", 4 * LENGTH[False], dice, grid_cut, notes)
+            counts["reproduce fig4, 6 runs"] += torn_grid(
+                place / "grid", moments(dice, 4 * LENGTH[False]), grid_cut, notes
+            )
             print(f"{sum(counts.values())} kills; reproduce: equal", flush=True)
             counts["data prepare"] += torn_preparation(
-                place / "source", prepared, LENGTH[False], dice, place / f"{number}-stores"
+                place / "source", prepared, moments(dice, LENGTH[False]), place / f"{number}-stores"
             )
             print(f"{sum(counts.values())} kills; data prepare: whole", flush=True)
         print("| run | kills |\n|---|---|")
@@ -261,7 +272,7 @@ def main(wanted: int = 60, seed: int = 0) -> None:
 
 
 LIGHTERS: list[tuple[Any, str]] = [(train.Run, "__call__"), (datasets, "prepare"), (experiments, "find")]
-LENGTH = {True: 3.0, False: 0.3}  # seconds of CPU time in the mean until a kill, of images or not
+LENGTH = {True: 3.0, False: 0.3}  # seconds of CPU time in the mean until the first kill, of images or not
 NEVER = 1e9
 
 if __name__ == "__main__":
