@@ -78,10 +78,12 @@ def load_plugins() -> None:
             continue
         _seen_plugins.add((point.name, point.value))
         try:
+            if not point.pattern.match(point.value):
+                raise FewShotError(f"{point.value!r} is not module:Class")
             if find_spec(point.module.partition(".")[0]) is None:
                 raise FewShotError(f"there is no package for {point.value}")
             register(point.name, point.value, f"plug-in {point.value}")
-        except Exception as error:  # the entry point may be malformed
+        except Exception as error:  # of the package around it
             warnings.warn(f"the agent plug-in {point.name!r} was skipped: {said(error)}", stacklevel=2)
 
 

@@ -9,7 +9,7 @@ shift 2
 cd "$(dirname "$0")/.."
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
-uv venv -q --python "$python" "$place/venv"
+uv venv -q --seed --python "$python" "$place/venv"
 uv pip install -q --python "$place/venv/bin/python" --resolution "$resolution" -e '.[dev]'
 "$place/venv/bin/python" -c '
 import re, sys, tomllib

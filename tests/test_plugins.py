@@ -34,7 +34,7 @@ ENVS = {  # name: what its module does, and what fsl says of it
 }
 SKIPPED_AGENTS = {  # name: entry point, and what fsl says of it
     "absent": ("absent.agent:Plug", "there is no package for absent.agent:Plug"),
-    "garbled": ("::", "AttributeError: "),
+    "garbled": ("::", "'::' is not module:Class"),
     "maml": ("half:Plug", "the agent 'maml' is already registered"),
 }
 USED = {  # told when they are used, since naming them imports nothing
