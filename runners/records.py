@@ -26,6 +26,7 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+Hours = Annotated[float, Field(ge=0, le=BOUND, allow_inf_nan=False)]
 Score = Annotated[float, Field(ge=0, le=BOUND, allow_inf_nan=False)] | None
 """An accuracy or a mean squared error; None: not finite."""
 

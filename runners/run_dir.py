@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ def members(folder: Path) -> list[Path]:
         return [folder]
     must_exist(folder)
     named = re.search(r"-seeds(\d+)-(\d+)-", folder.name)
-    made = {f"seed{i}" for i in range(int(named[1]), int(named[2]) + 1)} if named else set()
-    for lost in sorted(made | {place.name for place in folder.glob("seed*/")}):
+    made = (f"seed{i}" for i in range(int(named[1]), int(named[2]) + 1)) if named else ()
+    for lost in chain(made, sorted(place.name for place in folder.glob("seed*/"))):
         if not (folder / lost / "config.json").exists():
             raise FewShotError(f"{folder / lost} has lost its config.json; put it back, or name the others one by one")
     found = sorted(folder.glob("seed*/config.json"), key=lambda file: (len(file.parent.name), file.parent.name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from statistics import median
+from statistics import median, stdev
 
 from runners.reproduce.checks import (
     Decision,
@@ -64,19 +64,19 @@ def _maml_orders_on_sine(found: Summaries) -> Decision:
 
 
 def _stability(found: Summaries) -> Decision:
-    one, five, ten = (median(_width(found, turtle_row("TURTLE", n), t) for n in SHALLOW + DEEP) for t in STEPS)
-    words = ", ".join(f"{t}: {width:.3f}" for t, width in zip(STEPS, (one, five, ten), strict=True))
+    one, five, ten = (median(_spread(found, turtle_row("TURTLE", n), t) for n in SHALLOW + DEEP) for t in STEPS)
+    words = ", ".join(f"{t}: {spread:.3f}" for t, spread in zip(STEPS, (one, five, ten), strict=True))
     return None if math.isinf(five) and one < five else one < five < ten, words
 
 
-def _width(found: Summaries, row: str, column: str) -> float:
-    """Half of a cell's interval, infinite where a run is."""
-    if any(map(math.isinf, found[row, column].scores)):
+def _spread(found: Summaries, row: str, column: str) -> float:
+    """The standard deviation of a cell's runs, infinite where a run is."""
+    scores = found[row, column].scores
+    if any(map(math.isinf, scores)):
         return math.inf
-    half = of(found, row, column).half
-    if half is None:
-        raise Missing(f"{row}, {column}, but the first")
-    return half
+    if len(scores) < 2:
+        raise Missing(f"{row}, {column}, but the first" if scores else f"{row}, {column}")
+    return stdev(scores)
 
 
 def _shallow_turtle(found: Summaries) -> Decision:
@@ -198,7 +198,7 @@ CLAIMS: dict[str, tuple[tuple[str, Decide], ...]] = {
     "fig3": (
         ("first-order TURTLE fails to reach second-order TURTLE", _second_order_turtle),
         (f"first- and second-order MAML are close: they differ by no more than {CLOSE:.0%}", _maml_orders_on_sine),
-        ("TURTLE's stability falls as T grows: its median interval over depths becomes wider", _stability),
+        ("TURTLE's stability falls as T grows: the sd of its runs, median over depths, becomes larger", _stability),
         ("with few hidden layers (1 or 2), TURTLE becomes worse as T grows from 1 to 10", _shallow_turtle),
         ("5 or 6 hidden layers do best", _depth),
     ),

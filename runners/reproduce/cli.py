@@ -21,6 +21,10 @@ def reproduce(
         int | None,
         typer.Option(min=1, metavar="N", help="Run the first N seeds of each cell only; the report is of all runs."),
     ] = None,
+    earlier: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="JSON", help="Count an earlier report's runs, too; do not run them again."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs and the reports.")] = Path("reproduced"),
     executor: Annotated[
         str, typer.Option(help="here: one after the other. local: processes of this machine. slurm: one array.")
@@ -50,13 +54,15 @@ def reproduce(
     where = None if data_dir is None else str(data_dir.absolute())
     experiments, left_out = with_data(experiments, where)
     _make(out)
+    from runners.reproduce.earlier import Earlier
     from runners.reproduce.jobs import missing
     from runners.reproduce.report import write
     from runners.reproduce.runs import Runs
 
     runs, failed = Runs(out.absolute(), where), 0
+    known = Earlier(earlier or [], experiments, scale, runs)
     if not report_only:
-        jobs = missing(experiments, scale, runs, seeds)
+        jobs = missing(experiments, scale, runs, known, seeds)
         of = "" if seeds is None else f" with seeds below {seeds}"
         print(f"{what}, {scale} scale: {len(jobs)} jobs{of} are left to do" if jobs else f"every run{of} is finished")
         try:
@@ -65,7 +71,7 @@ def reproduce(
             print(f"the same `fsl reproduce {what} --scale {scale}` goes on from there", file=sys.stderr)
             raise stopped
     for experiment in experiments:
-        print(f"report: {write(experiment, experiment.scales[scale], runs)}")
+        print(f"report: {write(experiment, experiment.scales[scale], runs, known)}")
     for line in left_out:
         print(f"left out: {line}")
     if failed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from runners import carry_out
 from runners.lock import InUse
 from runners.plan import make_plan, side_by_side
+from runners.reproduce.earlier import Earlier
 from runners.reproduce.grid import Cell, Experiment, Scale
 from runners.reproduce.runs import Runs
 
@@ -44,11 +45,13 @@ class Job:
         return DelayedSubmission(self)
 
 
-def missing(experiments: Sequence[Experiment], scale: str, runs: Runs, seeds: int | None = None) -> list[Job]:
+def missing(
+    experiments: Sequence[Experiment], scale: str, runs: Runs, earlier: Earlier, seeds: int | None = None
+) -> list[Job]:
     """The jobs that are left to do, each run in one job only; makes the folders of new runs.
 
-    seeds: no more than so many of each cell (default: all of the scale's). Runs of a small agent are one job, side by
-    side; others are a job each.
+    earlier: runs that are not needed again. seeds: no more than so many of each cell (default: all of the scale's).
+    Runs of a small agent are one job, side by side; others are a job each.
     """
     for experiment in experiments:  # before anything is written
         for cell in experiment.cells:
@@ -56,15 +59,17 @@ def missing(experiments: Sequence[Experiment], scale: str, runs: Runs, seeds: in
     jobs: dict[Path, Job] = {}
     for experiment in experiments:
         for cell in experiment.cells:
-            for job in _of_cell(cell, experiment.scales[scale].first(seeds), runs):
+            done = earlier.of(experiment, cell)
+            for job in _of_cell(cell, experiment.scales[scale].first(seeds), runs, done):
                 known = jobs.get(job.folders[0])
                 if known is None or known.target is None:
                     jobs[job.folders[0]] = job
     return list(jobs.values())
 
 
-def _of_cell(cell: Cell, scale: Scale, runs: Runs) -> list[Job]:
-    left = [folder for folder in runs.create(cell, scale).values() if runs.result(cell, folder) is None]
+def _of_cell(cell: Cell, scale: Scale, runs: Runs, done: Collection[int]) -> list[Job]:
+    wanted = [seed for seed in range(scale.seeds) if seed not in done]
+    left = [folder for folder in runs.create(cell, scale, wanted) if runs.result(cell, folder) is None]
     if not left:
         return []
     if side_by_side(make_plan(cell.plan_settings(scale, 0, runs.data_dir))):

@@ -10,6 +10,7 @@ from runners.reproduce import paper
 from runners.reproduce.checks import Verdict
 from runners.reproduce.claims import check
 from runners.reproduce.data import holdings
+from runners.reproduce.earlier import Earlier
 from runners.reproduce.grid import Experiment, Scale
 from runners.reproduce.plot import draw
 from runners.reproduce.runs import Runs
@@ -22,9 +23,9 @@ HOURS = "hours a run"
 """A column more, where an experiment is about time."""
 
 
-def write(experiment: Experiment, scale: Scale, runs: Runs) -> Path:
+def write(experiment: Experiment, scale: Scale, runs: Runs, earlier: Earlier) -> Path:
     """Write an experiment's artefacts below the runs' folder; returns the Markdown file."""
-    found = summaries(experiment, scale, runs)
+    found = summaries(experiment, scale, runs, earlier)
     name = experiment.name if scale.name == "full" else f"{experiment.name}-{scale.name}"
     stem = runs.out / name
     verdicts = check(experiment.name, found)

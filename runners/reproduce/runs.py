@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,13 @@ class Runs:
             self._names[key] = short_hash({k: v for k, v in resolved.items() if k not in NO_MATTER})
         return self._names[key]
 
+    def cell_identity(self, cell: Cell, scale: Scale) -> str:
+        """The identity of a cell's runs."""
+        return self.identity(cell.plan_settings(scale, 0, self.data_dir))
+
     def of(self, cell: Cell, scale: Scale) -> dict[int, Path]:
         """The folders of a cell's runs by seed, finished or not."""
-        name = self.identity(cell.plan_settings(scale, 0, self.data_dir))
+        name = self.cell_identity(cell, scale)
         return {seed: folder for seed, folder in sorted(self._found.get(name, {}).items()) if seed < scale.seeds}
 
     def check(self, cell: Cell, scale: Scale) -> None:
@@ -63,15 +67,16 @@ class Runs:
         if cell.target is not None:
             self.identity(settings | {"env": f"{cell.settings['env']}->{cell.target}"})
 
-    def create(self, cell: Cell, scale: Scale) -> dict[int, Path]:
-        """As `of`, with folders made for the runs that are not there yet, below `cells`."""
+    def create(self, cell: Cell, scale: Scale, seeds: Sequence[int]) -> list[Path]:
+        """The folders of a cell's runs with these seeds; made, below `cells`, where they are not there yet."""
         have = self.of(cell, scale)
-        absent = [seed for seed in range(scale.seeds) if seed not in have]
+        absent = [seed for seed in seeds if seed not in have]
         plans = [make_plan(cell.plan_settings(scale, seed, self.data_dir)) for seed in absent]
-        name = f"{cell.folder}-{self.identity(cell.plan_settings(scale, 0, self.data_dir))}"
+        name = f"{cell.folder}-{self.cell_identity(cell, scale)}"
         for folder in run_dir.create_named(self.out / "cells" / name, plans):
             self._add(folder)
-        return self.of(cell, scale)
+        have = self.of(cell, scale)
+        return [have[seed] for seed in seeds]
 
     def result(self, cell: Cell, folder: Path) -> dict[str, Any] | None:
         """The finished run's result that a cell scores: its own test, or that on the cell's target."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from fewshot_env.errors import FewShotError
+from runners.reproduce.counted import Run, to_record
+from runners.reproduce.earlier import Earlier
 from runners.reproduce.grid import Cell, Experiment, Scale, Score
 from runners.reproduce.runs import Runs, best_validation
 from runners.reproduce.statistics import Estimate, mean_over_runs, mean_without_outliers, median_over_runs
@@ -15,30 +17,11 @@ from runners.result import finite
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run, as the report counts it.
-
-    score: mean over its tasks (a mean squared error or an accuracy); median: over them. Where all its tasks diverged
-    both are the worst there is, infinity or zero. hours: training, validation and test; runs side by side each have a
-    share of their common time; None where it was not recorded.
-    """
-
-    seed: int
-    score: float
-    median: float
-    diverged: int
-    hours: float | None
-    device: str
-    versions: str
-    episodes: str
-    folder: str
-
-
-@dataclass(frozen=True)
 class Summary:
-    """A cell with its finished runs; wanted: how many there are to be."""
+    """A cell with its finished runs; identity: their settings'; wanted: how many there are to be."""
 
     cell: Cell
+    identity: str
     kind: Score
     wanted: int
     runs: Sequence[Run] = ()
@@ -77,25 +60,27 @@ Summaries = dict[tuple[str, str], Summary]
 """By row and column."""
 
 
-def summaries(experiment: Experiment, scale: Scale, runs: Runs) -> Summaries:
+def summaries(experiment: Experiment, scale: Scale, runs: Runs, earlier: Earlier) -> Summaries:
     """Every cell of an experiment, finished or not; raises FewShotError where a cell's runs were not tested alike."""
-    return {(cell.row, cell.column): _summary(experiment, cell, scale, runs) for cell in experiment.cells}
+    return {(cell.row, cell.column): _summary(experiment, cell, scale, runs, earlier) for cell in experiment.cells}
 
 
-def _summary(experiment: Experiment, cell: Cell, scale: Scale, runs: Runs) -> Summary:
-    found: list[Run] = []
+def _summary(experiment: Experiment, cell: Cell, scale: Scale, runs: Runs, earlier: Earlier) -> Summary:
+    found = {seed: run for seed, run in earlier.of(experiment, cell).items() if seed < scale.seeds}
     for seed, folder in runs.of(cell, scale).items():
         result = runs.result(cell, folder)
         if result is None:
             continue
         scored = result if experiment.score == "test" else best_validation(folder, result)
-        found.append(_run(seed, result, scored, str(folder.relative_to(runs.out))))
-        if found[-1].episodes != found[0].episodes:
+        found[seed] = _run(seed, result, scored, str(folder.relative_to(runs.out)))
+    by_seed = [found[seed] for seed in sorted(found)]
+    for run in by_seed:
+        if run.episodes != by_seed[0].episodes:
             raise FewShotError(
-                f"{cell.name}: the runs {found[0].folder} and {found[-1].folder} were tested on different tasks, of "
-                "different copies of the data, say; keep those of one in the folder"
+                f"{cell.name}: the runs {by_seed[0].folder} and {run.folder} were tested on different tasks, of "
+                "different copies of the data, say; keep those of one"
             )
-    return Summary(cell, experiment.score, scale.seeds, found)
+    return Summary(cell, runs.cell_identity(cell, scale), experiment.score, scale.seeds, by_seed)
 
 
 def _run(seed: int, result: dict[str, Any], scored: dict[str, Any], folder: str) -> Run:
@@ -132,7 +117,8 @@ def numbers(summary: Summary) -> dict[str, Any]:
         "column": summary.cell.column,
         "settings": dict(summary.cell.settings),
         "target": summary.cell.target,
-        "runs": [asdict(run) | {"score": finite(run.score), "median": finite(run.median)} for run in summary.runs],
+        "identity": summary.identity,
+        "runs": [to_record(run) for run in summary.runs],
         "runs_wanted": summary.wanted,
         "diverged_tasks": summary.diverged,
         "mean_hours": mean(summary.hours),

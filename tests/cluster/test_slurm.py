@@ -11,6 +11,7 @@ import pytest
 
 from runners import checkpoint
 from runners.reproduce import executors
+from runners.reproduce.earlier import Earlier
 from runners.reproduce.grid import Cell, Experiment, Scale
 from runners.reproduce.jobs import missing
 from runners.reproduce.runs import Runs
@@ -43,7 +44,7 @@ def test_a_killed_job_is_queued_again_and_resumes(tmp_path):
     cells = [Cell(name, "sine", {"env": "sine", "agent": name}) for name in ("maml", "fo-maml")]
     experiment = Experiment("fig4", "figure", "", cells, {"quick": scale})
     runs = Runs(tmp_path, None)
-    jobs = missing([experiment], "quick", runs)
+    jobs = missing([experiment], "quick", runs, Earlier([], [experiment], "quick", runs))
     failed = []
     grid = threading.Thread(target=lambda: failed.append(executors.carry_out(jobs, "slurm", None, {}, tmp_path)))
     grid.start()

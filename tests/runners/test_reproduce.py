@@ -202,28 +202,51 @@ def test_a_pair_is_trained_once_and_tested_on_its_target(tiny, tmp_path, data_di
     assert r"\begin{longtable}" in (tmp_path / "table2-quick.tex").read_text()
 
 
-# what the paper says of its settings
+# what the paper and its code say of the settings of images, by row and number of shots
+TRANSFER = {"adapt_steps": 100, "adapt_batch": 4, "adapt_lr": 0.001, "check_every": 25, "pretrain_batch": 16}
+MAML = {"inner_lr": 0.01, "inner_steps": 5, "eval_steps": 10, "clip": 10.0}
+LSTM = {"meta_batch": 1, "hidden_units": 20, "outer_clip_norm": 0.25}
+ENHANCED = LSTM | {"inner_steps": 8, "first_order": False, "raw_gradients": True}
+TURTLE = {
+    "inner_steps": 5, "meta_batch": 2, "hidden_layers": 5, "hidden_units": 20, "history": "gradients", "beta": 0.9,
+    "learned_rates": True, "clip": 10.0,
+}  # fmt: skip
 PAPER = {
-    ("MAML", "miniImageNet 1-shot"): {"inner_steps": 5, "eval_steps": 10, "meta_batch": 4, "first_order": False},
-    ("FO-MAML", "CUB 5-shot"): {"inner_steps": 5, "eval_steps": 10, "meta_batch": 2, "first_order": True},
-    ("TURTLE", "CUB 1-shot"): {"inner_steps": 5, "meta_batch": 2, "hidden_layers": 5, "history": "gradients"},
-    ("Meta-learner LSTM", "miniImageNet 1-shot"): {"inner_steps": 12, "first_order": True, "raw_gradients": False},
-    ("Meta-learner LSTM", "miniImageNet 5-shot"): {"inner_steps": 5},
-    ("Meta-learner LSTM (enhanced)", "CUB 1-shot"): {"inner_steps": 8, "first_order": False, "raw_gradients": True},
-    ("Baseline++", "CUB 1-shot"): {"adapt_steps": 100, "check_every": 25},
+    "TrainFromScratch": {shots: TRANSFER for shots in (1, 5)},
+    "Finetuning": {shots: TRANSFER for shots in (1, 5)},
+    "Baseline++": {shots: TRANSFER | {"scale": 2.0} for shots in (1, 5)},
+    "Meta-learner LSTM": {
+        shots: LSTM | {"inner_steps": steps, "first_order": True, "raw_gradients": False}
+        for shots, steps in ((1, 12), (5, 5))
+    },
+    "Meta-learner LSTM (enhanced)": {shots: ENHANCED for shots in (1, 5)},
+    "FO-MAML": {1: MAML | {"meta_batch": 4, "first_order": True}, 5: MAML | {"meta_batch": 2, "first_order": True}},
+    "MAML": {1: MAML | {"meta_batch": 4, "first_order": False}, 5: MAML | {"meta_batch": 2, "first_order": False}},
+    "First-order TURTLE": {shots: TURTLE | {"first_order": True} for shots in (1, 5)},
+    "TURTLE": {shots: TURTLE | {"first_order": False} for shots in (1, 5)},
 }
 
 
-@pytest.mark.parametrize("place", PAPER)
-def test_the_full_scale_is_the_papers(place, data_dir):
-    images = {"env.n_way": 2, "env.n_query": 2}  # the small data of the tests hold no more
-    (cell,) = [c for c in experiments.EXPERIMENTS["table1"].cells if (c.row, c.column) == place]
-    assert (cell.settings["env.n_way"], cell.settings["env.n_query"]) == (5, 16)
-    full = experiments.EXPERIMENTS["table1"].scales["full"]
-    plan = make_plan(cell.plan_settings(full, 0, str(data_dir)) | images)
-    assert PAPER[place].items() <= plan.agent_config.model_dump().items()
-    tasks = 60_000 if "1-shot" in place[1] else 40_000
-    assert (full.seeds, plan.run.train_tasks, plan.run.val_every, plan.run.test_tasks) == (5, tasks, 2500, 600)
+@pytest.mark.parametrize("table", ["table1", "table2"])
+@pytest.mark.parametrize("row", PAPER)
+def test_the_full_scale_is_the_papers(table, row, data_dir):
+    small = {"env.n_way": 2, "env.n_query": 2}  # the small data of the tests hold no more
+    experiment = experiments.EXPERIMENTS[table]
+    full = experiment.scales["full"]
+    cells = [cell for cell in experiment.cells if cell.row == row]
+    pairs = {(cell.settings["env"], cell.target) for cell in cells}
+    assert pairs == ({("mini", None), ("cub", None)} if table == "table1" else {("mini", "cub"), ("cub", "mini")})
+    assert len(cells) == 4
+    for cell in cells:
+        shots = cell.settings["env.n_shot"]
+        assert cell.column.endswith(f"{shots}-shot")
+        assert (cell.settings["env.n_way"], cell.settings["env.n_query"]) == (5, 16)
+        plan = make_plan(cell.plan_settings(full, 0, str(data_dir)) | small)
+        config = plan.agent_config.model_dump()
+        common = {"outer_lr": 0.001, "filters": 64, "padding": 0}
+        assert (PAPER[row][shots] | common).items() <= config.items()
+        tasks = 0 if row == "TrainFromScratch" else {1: 60_000, 5: 40_000}[shots]
+        assert (full.seeds, plan.run.train_tasks, plan.run.val_every, plan.run.test_tasks) == (5, tasks, 2500, 600)
 
 
 def test_fig3_is_gradient_only_with_rates_of_one():

@@ -7,6 +7,7 @@ import pytest
 from runners.reproduce import paper
 from runners.reproduce.checks import Missing, close, each, everywhere, lower, somewhere
 from runners.reproduce.claims import check
+from runners.reproduce.counted import Run
 from runners.reproduce.experiments import EXPERIMENTS
 from runners.reproduce.report import meets
 from runners.reproduce.statistics import (
@@ -16,7 +17,7 @@ from runners.reproduce.statistics import (
     mean_without_outliers,
     median_over_runs,
 )
-from runners.reproduce.summary import Run, Summary, estimate
+from runners.reproduce.summary import Summary, estimate
 
 
 def test_the_papers_statistic():
@@ -55,6 +56,7 @@ def with_scores(name, scores, hours=None, device=lambda row: "a CPU"):
     return {
         (cell.row, cell.column): Summary(
             cell,
+            "",
             EXPERIMENTS[name].score,
             2,
             runs_of(scores(cell.row, cell.column), None if hours is None else hours(cell.row), device(cell.row)),
@@ -74,11 +76,11 @@ def test_every_cell_of_the_tables_has_the_papers_value():
 
 def test_the_papers_rounding_counts_when_intervals_are_compared():
     cell = EXPERIMENTS["table1"].cells[0]  # the paper: 0.29 ± 0.00
-    meeting = Summary(cell, "test", 2, runs_of([0.2999, 0.2999]))  # 0.2949 and an interval of 0.0049 are rounded so
-    other = Summary(cell, "test", 2, runs_of([0.3001, 0.3001]))
+    meeting = Summary(cell, "", "test", 2, runs_of([0.2999, 0.2999]))  # 0.2949 and an interval of 0.0049 are rounded so
+    other = Summary(cell, "", "test", 2, runs_of([0.3001, 0.3001]))
     assert meets(EXPERIMENTS["table1"], meeting) is True
     assert meets(EXPERIMENTS["table1"], other) is False
-    assert meets(EXPERIMENTS["table1"], Summary(cell, "test", 2)) is None
+    assert meets(EXPERIMENTS["table1"], Summary(cell, "", "test", 2)) is None
 
 
 def verdicts(name, found):
