@@ -126,7 +126,8 @@ def report_of(experiment: Experiment, run: Run) -> bytes:
         runs = Runs(Path(place), None)
         found = summaries(experiment, experiment.scales["full"], runs, Earlier([], [experiment], "full", runs))
     cells = [numbers(replace(summary, runs=[run])) for summary in found.values()]
-    return json.dumps({"experiment": experiment.name, "scale": "full", "cells": cells}).encode()
+    head = {"experiment": experiment.name, "scale": "full", "metric": "mse", "statistics": {"score": "test"}}
+    return json.dumps(head | {"cells": cells}).encode()
 
 
 def targets() -> dict[str, Target]:
@@ -224,7 +225,10 @@ def targets() -> dict[str, Target]:
         return read_settings(folder / "r")
 
     fig4 = EXPERIMENTS["fig4"]
-    counted = Run(0, 0.5, 0.25, 0, 1.5, "cpu", "torch 2.9", "0" * 16, "cells/a/seed0")
+    counted = Run(
+        seed=0, score=0.5, median=0.25, diverged=0, hours=1.5, device="cpu", versions="torch 2.9", episodes="0" * 16,
+        folder="cells/a/seed0",
+    )  # fmt: skip
 
     def earlier(data: bytes, folder: Path) -> Any:
         runs = Runs(folder, None)

@@ -25,8 +25,16 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _printable(text: str) -> str:
+    """The text; raises ValueError where it would do more on a page or a terminal than to be read."""
+    if not text.isprintable():
+        raise ValueError("it is not printable")
+    return text
+
+
 Text = Annotated[str, AfterValidator(_encodable)]
-Hours = Annotated[float, Field(ge=0, le=BOUND, allow_inf_nan=False)]
+Words = Annotated[str, AfterValidator(_printable)]
+Duration = Annotated[float, Field(ge=0, le=BOUND, allow_inf_nan=False)]
 Score = Annotated[float, Field(ge=0, le=BOUND, allow_inf_nan=False)] | None
 """An accuracy or a mean squared error; None: not finite."""
 
@@ -94,10 +102,10 @@ class Tested(Record):
     median: Score
     tasks: Number
     diverged: Count
-    episode_hash: str
+    episode_hash: Words
     scores: list[Score]
     settings: Chosen
-    versions: dict[str, str]
+    versions: dict[Words, Words]
 
     @model_validator(mode="after")
     def _of_one_test(self) -> Tested:
@@ -115,9 +123,9 @@ class Finished(Tested):
     trained_tasks: Count
     best_at_tasks: Count
     skipped_steps: Count = 0
-    seconds: dict[str, Annotated[float, Field(ge=0, le=BOUND)]] = {}
+    seconds: dict[str, Duration] = {}
     side_by_side: Number = 1
-    device: str = ""
+    device: Words = ""
 
 
 Model = TypeVar("Model", bound=Record)

@@ -23,7 +23,7 @@ def reproduce(
     ] = None,
     earlier: Annotated[
         list[Path] | None,
-        typer.Option("--with", metavar="JSON", help="Count an earlier report's runs, too; do not run them again."),
+        typer.Option("--with", metavar="JSON", help="Count an earlier report's runs, too; may be repeated."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs and the reports.")] = Path("reproduced"),
     executor: Annotated[
@@ -53,14 +53,19 @@ def reproduce(
     executors.check(executor, parameters, at_once)
     where = None if data_dir is None else str(data_dir.absolute())
     experiments, left_out = with_data(experiments, where)
-    _make(out)
     from runners.reproduce.earlier import Earlier
     from runners.reproduce.jobs import missing
     from runners.reproduce.report import write
     from runners.reproduce.runs import Runs
+    from runners.reproduce.summary import summaries
 
     runs, failed = Runs(out.absolute(), where), 0
     known = Earlier(earlier or [], experiments, scale, runs)
+    for experiment in experiments:  # what could not be reported is told before it costs hours
+        summaries(experiment, experiment.scales[scale], runs, known)
+    for file, number in known.counted.items():
+        print(f"{file}: {number} runs count")
+    _make(out)
     if not report_only:
         jobs = missing(experiments, scale, runs, known, seeds)
         of = "" if seeds is None else f" with seeds below {seeds}"
@@ -68,7 +73,7 @@ def reproduce(
         try:
             failed = executors.carry_out(jobs, executor, at_once, parameters, out.absolute())
         except typer.Exit as stopped:
-            print(f"the same `fsl reproduce {what} --scale {scale}` goes on from there", file=sys.stderr)
+            print("the same command goes on from there", file=sys.stderr)
             raise stopped
     for experiment in experiments:
         print(f"report: {write(experiment, experiment.scales[scale], runs, known)}")

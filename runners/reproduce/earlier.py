@@ -4,62 +4,88 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
+
+from pydantic import model_validator
 
 from fewshot_env.errors import FewShotError
-from runners.records import Record, fit, parse
-from runners.reproduce.counted import Run, RunRecord, from_record
-from runners.reproduce.grid import Cell, Experiment
+from runners.records import Record, Words, fit, parse
+from runners.reproduce.counted import Run
+from runners.reproduce.grid import Cell, Experiment, Score
 from runners.reproduce.runs import Runs
+
+Scored = tuple[str, str | None, Score]
+"""What the runs of a cell have in common: their identity, the target, and what is scored."""
 
 
 class CellRecord(Record):
     """A cell in a report's JSON; identity: `Runs.identity` of its runs."""
 
-    row: str
-    column: str
     identity: str
-    runs: list[RunRecord]
+    target: str | None
+    runs: list[Run]
+
+    @model_validator(mode="after")
+    def _each_seed_once(self) -> CellRecord:
+        if len({run.seed for run in self.runs}) < len(self.runs):
+            raise ValueError("it has a seed twice")
+        return self
+
+
+class StatisticsRecord(Record):
+    """What a report computed."""
+
+    score: Score
 
 
 class ReportRecord(Record):
     """A report's JSON."""
 
-    experiment: str
-    scale: str
+    experiment: Words
+    scale: Words
+    metric: Literal["mse", "accuracy"]
+    statistics: StatisticsRecord
     cells: list[CellRecord]
+
+    @model_validator(mode="after")
+    def _of_a_metric(self) -> ReportRecord:
+        if len({(cell.identity, cell.target) for cell in self.cells}) < len(self.cells):
+            raise ValueError("it has a cell twice")
+        scores = [score for cell in self.cells for run in cell.runs for score in (run.score, run.median)]
+        if self.metric == "accuracy" and any(score is not None and score > 1 for score in scores):
+            raise ValueError("it has an accuracy above 1")
+        return self
 
 
 class Earlier:
-    """The runs of earlier reports, by experiment, cell and seed; of one seed, the first report's."""
+    """The runs of earlier reports, by what they are runs of and by seed; of one seed, the first report's."""
 
     def __init__(self, files: Sequence[Path], experiments: Sequence[Experiment], scale: str, runs: Runs) -> None:
-        """Raises FewShotError for what is no report, or one of other experiments, scales or settings."""
-        self._found: dict[tuple[str, str, str], dict[int, Run]] = {}
-        known = {experiment.name: experiment for experiment in experiments}
+        """Raises FewShotError for what is no report, or has no run of these experiments at this scale."""
+        self._found: dict[Scored, dict[int, Run]] = {}
+        self._runs = runs
+        self.counted: dict[Path, int] = {}
+        """How many runs of each file count."""
+        wanted = {self._scored(e, cell, scale) for e in experiments for cell in e.cells}
         for file in files:
             report = _read(file)
-            if report.experiment not in known or report.scale != scale:
+            here = {(cell.identity, cell.target, report.statistics.score): cell.runs for cell in report.cells}
+            here = {scored: known for scored, known in here.items() if scored in wanted and known}
+            if not here:
                 raise FewShotError(
-                    f"{file} is a report of {report.experiment} at {report.scale} scale, but {', '.join(known)} at "
-                    f"{scale} scale is asked for; leave it out"
+                    f"{file}, a report of {report.experiment} at {report.scale} scale, has no run of "
+                    f"{', '.join(e.name for e in experiments)} at {scale} scale as this version sets it; leave it out"
                 )
-            self._add(file, report, known[report.experiment], runs)
+            self.counted[file] = sum(map(len, here.values()))
+            for scored, known in here.items():
+                self._found[scored] = {run.seed: run for run in known} | self._found.get(scored, {})
 
-    def _add(self, file: Path, report: ReportRecord, experiment: Experiment, runs: Runs) -> None:
-        scale = experiment.scales[report.scale]
-        of = {(cell.row, cell.column): runs.cell_identity(cell, scale) for cell in experiment.cells}
-        for cell in report.cells:
-            if of.get((cell.row, cell.column)) != cell.identity:
-                raise FewShotError(
-                    f"{file}: its {cell.row}, {cell.column} has other settings than this version's; leave it out"
-                )
-            found = self._found.setdefault((experiment.name, cell.row, cell.column), {})
-            for run in cell.runs:
-                found.setdefault(run.seed, from_record(run))
-
-    def of(self, experiment: Experiment, cell: Cell) -> Mapping[int, Run]:
+    def of(self, experiment: Experiment, cell: Cell, scale: str) -> Mapping[int, Run]:
         """The runs of a cell by seed."""
-        return self._found.get((experiment.name, cell.row, cell.column), {})
+        return self._found.get(self._scored(experiment, cell, scale), {})
+
+    def _scored(self, experiment: Experiment, cell: Cell, scale: str) -> Scored:
+        return self._runs.cell_identity(cell, experiment.scales[scale]), cell.target, experiment.score
 
 
 def _read(file: Path) -> ReportRecord:

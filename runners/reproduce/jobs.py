@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from runners import carry_out
 from runners.lock import InUse
 from runners.plan import make_plan, side_by_side
 from runners.reproduce.earlier import Earlier
-from runners.reproduce.grid import Cell, Experiment, Scale
+from runners.reproduce.grid import Experiment
 from runners.reproduce.runs import Runs
 
 
@@ -56,22 +56,30 @@ def missing(
     for experiment in experiments:  # before anything is written
         for cell in experiment.cells:
             runs.check(cell, experiment.scales[scale])
-    jobs: dict[Path, Job] = {}
+    left: dict[str, _Left] = {}
     for experiment in experiments:
+        first = experiment.scales[scale].first(seeds)
         for cell in experiment.cells:
-            done = earlier.of(experiment, cell)
-            for job in _of_cell(cell, experiment.scales[scale].first(seeds), runs, done):
-                known = jobs.get(job.folders[0])
-                if known is None or known.target is None:
-                    jobs[job.folders[0]] = job
-    return list(jobs.values())
+            done = earlier.of(experiment, cell, scale)
+            together = side_by_side(make_plan(cell.plan_settings(first, 0, runs.data_dir)))
+            alike = left.setdefault(runs.cell_identity(cell, first), _Left(cell.name, together))
+            for folder in runs.create(cell, first, [seed for seed in range(first.seeds) if seed not in done]):
+                if runs.result(cell, folder) is None:
+                    alike.targets[folder] = cell.target or alike.targets.get(folder)
+    return [job for alike in left.values() for job in alike.jobs(runs.data_dir)]
 
 
-def _of_cell(cell: Cell, scale: Scale, runs: Runs, done: Collection[int]) -> list[Job]:
-    wanted = [seed for seed in range(scale.seeds) if seed not in done]
-    left = [folder for folder in runs.create(cell, scale, wanted) if runs.result(cell, folder) is None]
-    if not left:
-        return []
-    if side_by_side(make_plan(cell.plan_settings(scale, 0, runs.data_dir))):
-        return [Job(cell.name, tuple(left), cell.target, runs.data_dir)]
-    return [Job(f"{cell.name}, {folder.name}", (folder,), cell.target, runs.data_dir) for folder in left]
+@dataclass
+class _Left:
+    """What is left of the runs that are trained alike: their folders, each with the target to test it on."""
+
+    name: str
+    together: bool
+    targets: dict[Path, str | None] = field(default_factory=dict)
+
+    def jobs(self, data_dir: str | None) -> list[Job]:
+        """As jobs."""
+        if self.together and self.targets:
+            target = next((target for target in self.targets.values() if target), None)
+            return [Job(self.name, tuple(self.targets), target, data_dir)]
+        return [Job(f"{self.name}, {f.name}", (f,), target, data_dir) for f, target in self.targets.items()]

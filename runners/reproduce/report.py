@@ -89,6 +89,7 @@ def _markdown(
     metric = {"mse": "mean squared error", "accuracy": "accuracy"}[experiment.metric]
     what = "best validation" if experiment.score == "validation" else "test"
     hours = [h for summary in found.values() for h in summary.hours]
+    earlier = sum(summary.earlier for summary in found.values())
     hashes, devices = each_once(found, "episodes"), each_once(found, "device")
     parts = [
         f"# {experiment.title}",
@@ -115,6 +116,7 @@ def _markdown(
         f"Made with `fsl reproduce {experiment.name} --scale {scale.name}`"
         + "".join(f"; {words}" for words in each_once(found, "versions"))
         + (f"; test episodes {', '.join(hashes)}" if hashes else "")
+        + (f"; {earlier} runs as earlier reports counted them" if earlier else "")
         + (f"; {sum(hours):.3g} hours for the {len(hours)} runs that recorded their time" if hours else "")
         + (f", on {' and '.join(devices)}" if devices else "")
         + ".",

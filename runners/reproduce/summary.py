@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fewshot_env.errors import FewShotError
-from runners.reproduce.counted import Run, to_record
+from runners.reproduce.counted import Run
 from runners.reproduce.earlier import Earlier
-from runners.reproduce.grid import Cell, Experiment, Scale, Score
+from runners.reproduce.grid import Cell, Experiment, Scale
 from runners.reproduce.runs import Runs, best_validation
 from runners.reproduce.statistics import Estimate, mean_over_runs, mean_without_outliers, median_over_runs
 from runners.result import finite
@@ -18,18 +18,26 @@ from runners.result import finite
 
 @dataclass(frozen=True)
 class Summary:
-    """A cell with its finished runs; identity: their settings'; wanted: how many there are to be."""
+    """A cell with its finished runs.
 
+    identity: their settings', resolved. wanted: how many runs there are to be. earlier: how many were not read from
+    their folders, but from an earlier report.
+    """
+
+    experiment: Experiment
     cell: Cell
     identity: str
-    kind: Score
     wanted: int
     runs: Sequence[Run] = ()
+    earlier: int = 0
 
     @property
     def scores(self) -> list[float]:
-        """Of every run."""
-        return [run.score for run in self.runs]
+        """Of every run; the worst there is, infinity or zero, where all its tasks diverged."""
+        return [self._or_worst(run.score) for run in self.runs]
+
+    def _or_worst(self, score: float | None) -> float:
+        return score if score is not None else math.inf if self.experiment.metric == "mse" else 0.0
 
     @property
     def hours(self) -> list[float]:
@@ -51,9 +59,9 @@ class Summary:
         """The published implementation's statistic; None without a run."""
         if not self.runs:
             return None
-        if self.kind == "validation":
+        if self.experiment.score == "validation":
             return mean_over_runs(self.scores)
-        return mean_without_outliers([run.median for run in self.runs])
+        return mean_without_outliers([self._or_worst(run.median) for run in self.runs])
 
 
 Summaries = dict[tuple[str, str], Summary]
@@ -66,37 +74,38 @@ def summaries(experiment: Experiment, scale: Scale, runs: Runs, earlier: Earlier
 
 
 def _summary(experiment: Experiment, cell: Cell, scale: Scale, runs: Runs, earlier: Earlier) -> Summary:
-    found = {seed: run for seed, run in earlier.of(experiment, cell).items() if seed < scale.seeds}
+    here: dict[int, Run] = {}
     for seed, folder in runs.of(cell, scale).items():
         result = runs.result(cell, folder)
-        if result is None:
-            continue
-        scored = result if experiment.score == "test" else best_validation(folder, result)
-        found[seed] = _run(seed, result, scored, str(folder.relative_to(runs.out)))
-    by_seed = [found[seed] for seed in sorted(found)]
-    for run in by_seed:
-        if run.episodes != by_seed[0].episodes:
+        if result is not None:
+            scored = result if experiment.score == "test" else best_validation(folder, result)
+            here[seed] = _run(seed, result, scored, str(folder.relative_to(runs.out)))
+    elsewhere = {seed: run for seed, run in earlier.of(experiment, cell, scale.name).items() if seed < scale.seeds}
+    found = [run for _, run in sorted((elsewhere | here).items())]
+    for run in found:
+        if run.episodes != found[0].episodes:
             raise FewShotError(
-                f"{cell.name}: the runs {by_seed[0].folder} and {run.folder} were tested on different tasks, of "
+                f"{cell.name}: its runs with seeds {found[0].seed} and {run.seed} were tested on different tasks, of "
                 "different copies of the data, say; keep those of one"
             )
-    return Summary(cell, runs.cell_identity(cell, scale), experiment.score, scale.seeds, by_seed)
+    return Summary(
+        experiment, cell, runs.cell_identity(cell, scale), scale.seeds, found, len(elsewhere.keys() - here.keys())
+    )
 
 
 def _run(seed: int, result: dict[str, Any], scored: dict[str, Any], folder: str) -> Run:
     """A run as the report counts it; scored: its test, or a validation in the same form."""
-    worst = math.inf if result["metric"] == "mse" else 0.0
     timed = {"seconds", "side_by_side", "device"} <= result.keys()
     return Run(
-        seed,
-        worst if scored["mean"] is None else scored["mean"],
-        worst if scored["median"] is None else scored["median"],
-        int(scored["diverged"]),
-        sum(result["seconds"].values()) / 3600 / result["side_by_side"] if timed else None,
-        result["device"] if timed else "",
-        ", ".join(f"{name} {number}" for name, number in result["versions"].items()),
-        result["episode_hash"],
-        folder,
+        seed=seed,
+        score=scored["mean"],
+        median=scored["median"],
+        diverged=int(scored["diverged"]),
+        hours=sum(result["seconds"].values()) / 3600 / result["side_by_side"] if timed else None,
+        device=result["device"] if timed else "",
+        versions=", ".join(f"{name} {number}" for name, number in result["versions"].items()),
+        episodes=result["episode_hash"],
+        folder=folder,
     )
 
 
@@ -118,7 +127,7 @@ def numbers(summary: Summary) -> dict[str, Any]:
         "settings": dict(summary.cell.settings),
         "target": summary.cell.target,
         "identity": summary.identity,
-        "runs": [to_record(run) for run in summary.runs],
+        "runs": [run.model_dump() for run in summary.runs],
         "runs_wanted": summary.wanted,
         "diverged_tasks": summary.diverged,
         "mean_hours": mean(summary.hours),

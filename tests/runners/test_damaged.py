@@ -225,3 +225,9 @@ def test_a_folder_that_vanishes_under_a_run_is_the_error_that_is_told(tmp_path, 
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("fsl: the run ")
     assert "can not be written (No such file or directory)" in line
+
+
+def test_a_folders_name_that_counts_beyond_any_machine(run, tmp_path, capsys):
+    group = tmp_path / f"sine-maml-seeds0-{'9' * 30}-now"
+    shutil.copytree(run, group / "seed0")
+    told(capsys, "seed1 has lost its config.json", "report", group)

@@ -1,18 +1,29 @@
 """`fsl reproduce --with`: runs that an earlier report counted are counted again, and not run again."""
 
 import json
-import math
+from pathlib import Path
 
 import pytest
 
-from runners.reproduce.counted import Run, RunRecord, from_record, to_record
+from fewshot_env.errors import FewShotError
+from runners.reproduce import experiments
+from runners.reproduce.earlier import Earlier
+from runners.reproduce.grid import Cell
+from runners.reproduce.jobs import missing
+from runners.reproduce.runs import Runs
+from runners.reproduce.summary import summaries
 from tests.runners.helpers import main
-from tests.runners.test_reproduce import counts, report, results, tiny  # noqa: F401
+from tests.runners.test_reproduce import TINY, counts, report, results, scores, tiny  # noqa: F401
+
+RUN = {
+    "score": 0.5, "median": 0.4, "diverged": 0, "hours": 1.0, "device": "a CPU", "versions": "torch 2.14",
+    "episodes": "0" * 16, "folder": "cells/a/seed0",
+}  # fmt: skip
 
 
 @pytest.fixture
 def earlier(tiny, tmp_path):  # noqa: F811
-    """The .json of a report of seed 0 of every cell, whose runs are gone."""
+    """The .json of a report of seed 0 of every cell, whose runs lie in another folder."""
     assert main("reproduce", "fig4", "--seeds", 1, "--out", tmp_path / "there") == 0
     file = tmp_path / "kept.json"
     (tmp_path / "there" / "fig4-quick.json").rename(file)
@@ -25,66 +36,153 @@ def changed(file, change):
     file.write_text(json.dumps(content))
 
 
-def test_an_earlier_reports_runs_are_counted_and_only_the_others_run(earlier, tmp_path):
+def write_report(file: Path, name: str, runs, seeds, data_dir=None, **run):
+    """The .json of a report of an experiment at quick scale with such runs in every cell."""
+    experiment = experiments.EXPERIMENTS[name]
+    found = [
+        {
+            "identity": runs.cell_identity(cell, experiment.scales["quick"]),
+            "target": cell.target,
+            "runs": [RUN | run | {"seed": seed} for seed in seeds],
+        }
+        for cell in experiment.cells
+    ]
+    head = {"experiment": name, "scale": "quick", "metric": experiment.metric, "cells": found}
+    file.write_text(json.dumps(head | {"statistics": {"score": experiment.score}}))
+    return file
+
+
+def test_an_earlier_reports_runs_are_counted_and_only_the_others_run(earlier, tmp_path, capsys):
     out = tmp_path / "here"
+    capsys.readouterr()
+    assert main("reproduce", "fig4", "--with", earlier, "--seeds", 1, "--out", out) == 0
+    assert "kept.json: 3 runs count\nevery run with seeds below 1 is finished" in capsys.readouterr().out
+    assert results(out) == {}
     assert main("reproduce", "fig4", "--with", earlier, "--out", out) == 0
     assert {file.parent.name for file in results(out)} == {"seed1"}
     assert counts(out, "fig4") == [2, 2, 2]
-    kept = json.loads(earlier.read_text())
-    for cell, before in zip(report(out, "fig4")["cells"], kept["cells"], strict=True):
+    for cell, before in zip(report(out, "fig4")["cells"], json.loads(earlier.read_text())["cells"], strict=True):
         assert [run["seed"] for run in cell["runs"]] == [0, 1]
         assert cell["runs"][0] == before["runs"][0]
-        assert cell["paper_statistic"]["value"] == pytest.approx(sum(run["score"] for run in cell["runs"]) / 2)
+        assert cell["paper_statistic"]["value"] == pytest.approx(sum(scores(cell)) / 2)
     assert "of 6 runs" not in report(out, "fig4")["scale_in_words"]
+    assert "; 3 runs as earlier reports counted them" in (out / "fig4-quick.md").read_text()
 
 
-def test_a_report_can_be_made_of_earlier_ones_alone(earlier, tmp_path):
+def test_several_reports_make_one_and_of_a_run_in_two_the_first_counts(earlier, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text(earlier.read_text())
+
+    def two_seeds(content):
+        for cell in content["cells"]:
+            cell["runs"] = [cell["runs"][0] | {"score": 9.0, "seed": seed} for seed in (1, 0)]
+
+    changed(other, two_seeds)
     out = tmp_path / "here"
-    assert main("reproduce", "fig4", "--with", earlier, "--with", earlier, "--report-only", "--out", out) == 0
-    assert counts(out, "fig4") == [1, 1, 1]
-    assert report(out, "fig4") == json.loads(earlier.read_text())
+    assert main("reproduce", "fig4", "--with", earlier, "--with", other, "--report-only", "--out", out) == 0
+    first = json.loads(earlier.read_text())["cells"]
+    assert [scores(cell) for cell in report(out, "fig4")["cells"]] == [[*scores(cell), 9.0] for cell in first]
+    assert main("reproduce", "fig4", "--with", other, "--with", earlier, "--report-only", "--out", out) == 0
+    assert [scores(cell) for cell in report(out, "fig4")["cells"]] == [[9.0, 9.0]] * 3
 
 
-def test_a_run_whose_folder_is_here_counts_for_what_it_is_now(earlier, tmp_path):
+def test_a_run_whose_folder_is_here_counts_for_what_it_is(earlier, tmp_path):
+    kept = json.loads(earlier.read_text())
     changed(earlier, lambda content: content["cells"][0]["runs"][0].update(score=9.0))
     assert main("reproduce", "fig4", "--with", earlier, "--report-only", "--out", tmp_path / "there") == 0
-    assert report(tmp_path / "there", "fig4")["cells"][0]["runs"][0]["score"] != 9.0
+    assert scores(report(tmp_path / "there", "fig4")["cells"][0]) == scores(kept["cells"][0])
+    assert "as earlier reports" not in (tmp_path / "there" / "fig4-quick.md").read_text()
 
 
-def test_a_run_that_diverged_is_kept_as_such():
-    run = Run(3, math.inf, 2.0, 7, None, "", "torch 2.14", "0" * 16, "cells/a/seed3")
-    record = json.loads(json.dumps(to_record(run)))
-    assert record["score"] is None
-    assert from_record(RunRecord.model_validate(record)) == run
+@pytest.mark.parametrize(("name", "seed"), [("fig3", 0), ("fig3", 1), ("fig4", 0), ("fig4", 1)])
+def test_what_two_figures_share_is_one_job_whichever_of_them_was_reported(tiny, tmp_path, name, seed):  # noqa: F811
+    both, runs = [experiments.EXPERIMENTS[n] for n in ("fig3", "fig4")], Runs(tmp_path, None)
+    file = write_report(tmp_path / "kept.json", name, runs, [seed])
+    jobs = missing(both, "quick", runs, Earlier([file], both, "quick", runs))
+    folders = [folder for job in jobs for folder in job.folders]
+    assert len(folders) == len(set(folders))
+    shared = runs.cell_identity(both[1].cells[0], both[1].scales["quick"])
+    (maml,) = [job for job in jobs if job.folders[0].parent.name.endswith(shared)]
+    assert {folder.name for folder in maml.folders} == {"seed0", "seed1"}  # the other figure lacks them
+
+
+def test_runs_beyond_the_scales_seeds_are_not_counted(tiny, tmp_path):  # noqa: F811
+    fig4, runs = experiments.EXPERIMENTS["fig4"], Runs(tmp_path, None)
+    known = Earlier([write_report(tmp_path / "a.json", "fig4", runs, [1, 2, 7])], [fig4], "quick", runs)
+    found = summaries(fig4, fig4.scales["quick"], runs, known)
+    assert [[run.seed for run in summary.runs] for summary in found.values()] == [[1]] * 3
+
+
+def test_a_run_whose_tasks_all_diverged_is_the_worst(tiny, tmp_path):  # noqa: F811
+    fig4, runs = experiments.EXPERIMENTS["fig4"], Runs(tmp_path, None)
+    file = write_report(tmp_path / "a.json", "fig4", runs, [0], score=None, median=None)
+    found = summaries(fig4, fig4.scales["quick"], runs, Earlier([file], [fig4], "quick", runs))
+    assert [summary.scores for summary in found.values()] == [[float("inf")]] * 3
+
+
+def test_a_tables_report_serves_the_figure_about_its_times_but_not_the_other_table(tmp_path, data_dir, monkeypatch):
+    small = {"agent.filters": 4, "env.n_way": 3, "env.n_shot": 1, "env.n_query": 2}
+    for name in ("table1", "table2", "fig5"):
+        whole = experiments.EXPERIMENTS[name]
+        cells = [c for c in whole.cells if c.row == "MAML" and c.settings["env"] == "mini"][:1]
+        cells = [Cell(c.row, c.column, {**c.settings, **small}, c.target) for c in cells]
+        monkeypatch.setitem(experiments.EXPERIMENTS, name, type(whole)(**{**vars(whole), "cells": cells}))
+    runs = Runs(tmp_path, str(data_dir))
+    file = write_report(tmp_path / "a.json", "table1", runs, [0, 1])
+    for name, known in (("fig5", [0.5, 0.5]), ("table1", [0.5, 0.5]), ("table2", None)):
+        experiment = experiments.EXPERIMENTS[name]
+        if known is None:
+            with pytest.raises(FewShotError, match="has no run of table2"):
+                Earlier([file], [experiment], "quick", runs)
+            continue
+        (found,) = summaries(
+            experiment, experiment.scales["quick"], runs, Earlier([file], [experiment], "quick", runs)
+        ).values()
+        assert (found.scores, found.hours) == (known, [1.0, 1.0])
+    none = write_report(tmp_path / "b.json", "table1", runs, [0], score=None)
+    table1 = experiments.EXPERIMENTS["table1"]
+    (found,) = summaries(table1, table1.scales["quick"], runs, Earlier([none], [table1], "quick", runs)).values()
+    assert found.scores == [0.0]
+    above = write_report(tmp_path / "c.json", "table1", runs, [0], score=1.5)
+    with pytest.raises(FewShotError, match="accuracy above 1"):
+        Earlier([above], [table1], "quick", runs)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda content: content.update(experiment="fig3"), "is a report of fig3 at quick scale"),
-        (lambda content: content.update(scale="full"), "is a report of fig4 at full scale"),
-        (lambda content: content["cells"][1].update(identity="0" * 8), "other settings than this version's"),
-        (lambda content: content["cells"][1].update(row="MAMBA"), "other settings than this version's"),
+        (lambda content: content["statistics"].update(score="validation"), "has no run of fig4 at quick scale"),
+        (lambda content: [cell.update(identity=cell["row"]) for cell in content["cells"]], "a report of fig4 at quick"),
+        (lambda content: [cell.update(runs=[]) for cell in content["cells"]], "has no run of fig4"),
+        (lambda content: content.update(scale="a\nb"), "scale: it is not printable"),
+        (lambda content: content["cells"].append(content["cells"][0]), "it has a cell twice"),
+        (lambda content: content["cells"][0]["runs"].append(content["cells"][0]["runs"][0]), "cells.0: it has a seed"),
         (lambda content: content["cells"][0]["runs"][0].update(score=-1.0), "cells.0.runs.0.score"),
+        (lambda content: content["cells"][0]["runs"][0].update(device="# A\n"), "cells.0.runs.0.device"),
         (lambda content: content["cells"][0]["runs"][0].pop("seed"), "cells.0.runs.0.seed"),
+        (lambda content: content["cells"][0]["runs"][0].update(episodes="f" * 16), None),
     ],
 )
-def test_what_is_no_such_report_is_one_line(earlier, tmp_path, capsys, change, words):
+def test_what_can_not_be_counted_is_one_line_before_anything_runs(earlier, tmp_path, capsys, change, words):
     changed(earlier, change)
+    out = tmp_path / ("here" if words else "there")
+    before = results(out)
     capsys.readouterr()
-    assert main("reproduce", "fig4", "--with", earlier, "--out", tmp_path / "here") == 2
+    if words is None:  # seed 1 is here, tested on other tasks than the seed 0 that was reported
+        words = "MAML, sine: its runs with seeds 0 and 1 were tested on different tasks"
+        (seed0,) = out.glob("cells/sine-maml-*/seed0")
+        changed(seed0 / "config.json", lambda content: content["settings"].update(seed=1))
+        seed0.rename(seed0.with_name("seed1"))
+        before = results(out)
+    assert main("reproduce", "fig4", "--with", earlier, "--out", out) == 2
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1
-    assert results(tmp_path / "here") == {}
+    assert results(out) == before
+    assert words.startswith("MAML") or not out.exists()
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path, capsys):
     assert main("reproduce", "fig4", "--with", tmp_path / "none.json", "--out", tmp_path / "here") == 2
     assert "none.json can not be read (No such file or directory)" in capsys.readouterr().err
-
-
-def test_runs_tested_on_other_tasks_are_not_counted_together(earlier, tmp_path, capsys):
-    changed(earlier, lambda content: content["cells"][0]["runs"][0].update(episodes="f" * 16))
-    assert main("reproduce", "fig4", "--with", earlier, "--out", tmp_path / "here") == 2
-    assert "were tested on different tasks" in capsys.readouterr().err
+    assert not (tmp_path / "here").exists()

@@ -18,6 +18,7 @@ from runners.reproduce.statistics import (
     median_over_runs,
 )
 from runners.reproduce.summary import Summary, estimate
+from runners.result import finite
 
 
 def test_the_papers_statistic():
@@ -46,18 +47,17 @@ def test_intervals_meet_or_not(gap, known):
 
 def runs_of(scores, hours=None, device="a CPU"):
     """Finished runs with these scores."""
-    return [
-        Run(i, score, score, 0, hours, device, "versions", "episodes", f"seed{i}") for i, score in enumerate(scores)
-    ]
+    said = {"diverged": 0, "hours": hours, "device": device, "versions": "versions", "episodes": "episodes"}
+    return [Run(seed=i, score=s, median=s, folder=f"seed{i}", **said) for i, s in enumerate(map(finite, scores))]
 
 
 def with_scores(name, scores, hours=None, device=lambda row: "a CPU"):
     """Summaries of an experiment whose cells have the given scores, by row and column, and hours by row."""
     return {
         (cell.row, cell.column): Summary(
+            EXPERIMENTS[name],
             cell,
             "",
-            EXPERIMENTS[name].score,
             2,
             runs_of(scores(cell.row, cell.column), None if hours is None else hours(cell.row), device(cell.row)),
         )
@@ -75,12 +75,14 @@ def test_every_cell_of_the_tables_has_the_papers_value():
 
 
 def test_the_papers_rounding_counts_when_intervals_are_compared():
-    cell = EXPERIMENTS["table1"].cells[0]  # the paper: 0.29 ± 0.00
-    meeting = Summary(cell, "", "test", 2, runs_of([0.2999, 0.2999]))  # 0.2949 and an interval of 0.0049 are rounded so
-    other = Summary(cell, "", "test", 2, runs_of([0.3001, 0.3001]))
-    assert meets(EXPERIMENTS["table1"], meeting) is True
-    assert meets(EXPERIMENTS["table1"], other) is False
-    assert meets(EXPERIMENTS["table1"], Summary(cell, "", "test", 2)) is None
+    table1 = EXPERIMENTS["table1"]  # of its first cell the paper says 0.29 ± 0.00
+
+    def met(scores):
+        return meets(table1, Summary(table1, table1.cells[0], "", 2, runs_of(scores)))
+
+    assert met([0.2999, 0.2999]) is True  # 0.2949 and an interval of 0.0049 are rounded so
+    assert met([0.3001, 0.3001]) is False
+    assert met([]) is None
 
 
 def verdicts(name, found):
@@ -108,6 +110,11 @@ def test_the_claims_on_fig3():
         return like_the_paper(row, column) if column == "T = 1" else [0.6, math.inf]
 
     assert verdicts("fig3", with_scores("fig3", all_diverge))[2] is None
+
+    def fewer_runs(row, column):  # the intervals become wider, and the runs less apart
+        return {"T = 1": [0.5, 0.7] * 32, "T = 5": [0.5, 0.65] * 8, "T = 10": [0.5, 0.6]}[column]
+
+    assert verdicts("fig3", with_scores("fig3", fewer_runs))[2] is False
 
 
 def test_the_claims_on_fig4():
