@@ -56,12 +56,15 @@ def plot(found: Sequence[Scored], file: Path) -> None:
         if y:
             d = difference(one, found[0])
             differences.errorbar(d.mean, y, xerr=d.unpaired, fmt="none", color="#c9c9c9", elinewidth=7)
+            if d.seeds is not None:
+                differences.errorbar(d.mean, y, xerr=d.seeds, fmt="none", color="#444444", elinewidth=1)
             differences.errorbar(d.mean, y, xerr=d.paired, fmt="o", color="#d1495b", capsize=4)
     differences.axvline(0, color="#444444", linewidth=1)
     means.set_yticks(range(len(found)), [one.name for one in found])
-    means.invert_yaxis()
+    means.set_ylim(len(found) - 0.5, -0.5)  # the first on top
     means.set(xlabel=found[0].metric, title="mean, 95 % over tasks (ticks: runs)")
-    differences.set(xlabel=f"{found[0].metric}, difference to the first", title="95 %: paired (red), unpaired (grey)")
+    differences.set(xlabel=f"{found[0].metric}, difference to the first")
+    differences.set_title("95 %: paired (red), unpaired (grey), over seeds (line)", fontsize=10)
     for axes in (means, differences):
         axes.grid(axis="x", alpha=0.3)
     try:

@@ -138,6 +138,7 @@ def fit(model: type[Model], content: Any) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where, wrong = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        wrong = wrong.partition(" or instance of ")[0]  # what our classes are called is no concern of a reader
         raise ValueError(f"{where}: {wrong}" if where else wrong) from error
 
 
@@ -145,6 +146,8 @@ def parse(text: str) -> Any:
     """JSON's content; raises ValueError for whatever is none."""
     try:
         return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno} is not JSON") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

@@ -17,7 +17,8 @@ def in_one_line(error: TyperException, words: Sequence[str]) -> str:
     unknown, param = getattr(error, "option_name", None), getattr(error, "param", None)
     message = error.format_message().rstrip(".")
     if message.startswith("No such option"):
-        known = [name for each in context.command.get_params(context) for name in each.opts]
+        options = (each for each in context.command.get_params(context) if each.param_type_name == "option")
+        known = [name for each in options for name in each.opts]
         return f"{command} has no option {unknown}{suggest(str(unknown), known)}; {command} --help lists them"
     if message.startswith("No such command"):
         name = message.split("'")[1]

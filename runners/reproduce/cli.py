@@ -61,14 +61,14 @@ def reproduce(
 
     runs, failed = Runs(out.absolute(), where), 0
     known = Earlier(earlier or [], experiments, scale, runs)
-    for experiment in experiments:  # what could not be reported is told before it costs hours
-        summaries(experiment, experiment.scales[scale], runs, known)
-    for file, number in known.counted.items():
-        print(f"{file}: {number} runs count")
+    # what could not be reported is told before it costs hours
+    found = {e.name: summaries(e, e.scales[scale], runs, known) for e in experiments}
+    for name, cells in found.items() if earlier else ():
+        print(f"{name}: {sum(cell.earlier for cell in cells.values())} runs count as earlier reports told them")
     _make(out)
     if not report_only:
         jobs = missing(experiments, scale, runs, known, seeds)
-        of = "" if seeds is None else f" with seeds below {seeds}"
+        of = "" if seeds is None else " of seed 0" if seeds == 1 else f" of the first {seeds} seeds"
         print(f"{what}, {scale} scale: {len(jobs)} jobs{of} are left to do" if jobs else f"every run{of} is finished")
         try:
             failed = executors.carry_out(jobs, executor, at_once, parameters, out.absolute())
@@ -91,4 +91,4 @@ def _make(out: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise FewShotError(f"the folder {out} can not be written ({error}); choose another --out") from error
+        raise FewShotError(f"the folder {out} can not be written ({error.strerror}); choose another --out") from error

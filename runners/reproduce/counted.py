@@ -12,7 +12,7 @@ class Run(Record):
 
     score: mean over its tasks (a mean squared error or an accuracy); median: over them; both None where all its tasks
     diverged. hours: training, validation and test; runs side by side each have a share of their common time; None where
-    it was not recorded. folder: relative to the report's.
+    it was not recorded. folder: relative to the report's; None where the run is known by an earlier report alone.
     """
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -25,4 +25,4 @@ class Run(Record):
     device: Words
     versions: Words
     episodes: Words
-    folder: str
+    folder: str | None

@@ -63,9 +63,7 @@ class Earlier:
     def __init__(self, files: Sequence[Path], experiments: Sequence[Experiment], scale: str, runs: Runs) -> None:
         """Raises FewShotError for what is no report, or has no run of these experiments at this scale."""
         self._found: dict[Scored, dict[int, Run]] = {}
-        self._runs = runs
-        self.counted: dict[Path, int] = {}
-        """How many runs of each file count."""
+        self._runs, self.files = runs, files
         wanted = {self._scored(e, cell, scale) for e in experiments for cell in e.cells}
         for file in files:
             report = _read(file)
@@ -73,12 +71,12 @@ class Earlier:
             here = {scored: known for scored, known in here.items() if scored in wanted and known}
             if not here:
                 raise FewShotError(
-                    f"{file}, a report of {report.experiment} at {report.scale} scale, has no run of "
-                    f"{', '.join(e.name for e in experiments)} at {scale} scale as this version sets it; leave it out"
+                    f"{file}, the {report.statistics.score}s of {report.experiment} at {report.scale} scale, has no "
+                    f"run that counts for {', '.join(e.name for e in experiments)} at {scale} scale; leave it out"
                 )
-            self.counted[file] = sum(map(len, here.values()))
             for scored, known in here.items():
-                self._found[scored] = {run.seed: run for run in known} | self._found.get(scored, {})
+                of_it = {run.seed: run.model_copy(update={"folder": None}) for run in known}
+                self._found[scored] = of_it | self._found.get(scored, {})
 
     def of(self, experiment: Experiment, cell: Cell, scale: str) -> Mapping[int, Run]:
         """The runs of a cell by seed."""
@@ -94,4 +92,6 @@ def _read(file: Path) -> ReportRecord:
     except OSError as error:
         raise FewShotError(f"{file} can not be read ({error.strerror or error}); name the .json of a report") from error
     except ValueError as error:
-        raise FewShotError(f"{file} is not the .json of a report ({error}); name one of fsl reproduce") from error
+        raise FewShotError(
+            f"{file} is not the .json of a report ({error}); name one that fsl reproduce wrote"
+        ) from error

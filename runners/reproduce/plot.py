@@ -92,9 +92,12 @@ def _fig4(axis: Axes, column: str, found: Summaries) -> None:
             spread = [x - 0.12 + 0.24 * i / max(n - 1, 1) for i in range(n)]
             axis.plot(spread, summary.scores, ".", color=COLOURS[row], alpha=0.35, ms=5)
             _bars(axis, [x], [summary.paper], row)
-    names = [f"{row.replace('Meta-learner ', '')}\n{len(found[row, column].scores)} runs" for row in rows]
+    counts = [len(found[row, column].scores) for row in rows]
+    words = [f"{count} run{'s' * (count != 1)}" for count in counts]
+    names = [f"{row.replace('Meta-learner ', '')}\n{word}" for row, word in zip(rows, words, strict=True)]
     axis.set(ylabel="test MSE", xticks=range(len(rows)), xticklabels=names, xlim=(-0.6, len(rows) - 0.4))
-    axis.set_ylim(bottom=0)
+    axis.set(xlabel="small dots: runs; large dots with bars: median ± 95 %")
+    axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
 
 
 def _fig5(axis: Axes, column: str, found: Summaries) -> None:

@@ -34,7 +34,10 @@ def write(experiment: Experiment, scale: Scale, runs: Runs, earlier: Earlier) ->
         draw(experiment, found, _runs_words(scale, found), pictures)
     rows = [_row(experiment, summary) for summary in found.values()]
     held = holdings(experiment, runs.data_dir)
-    write_text(stem.with_name(f"{name}.md"), _markdown(experiment, scale, found, rows, verdicts, pictures, held))
+    command = f"fsl reproduce {experiment.name} --scale {scale.name}"
+    command += "".join(f" --with {file.name}" for file in earlier.files)
+    page = _markdown(experiment, scale, found, rows, verdicts, pictures, held, command)
+    write_text(stem.with_name(f"{name}.md"), page)
     write_text(stem.with_name(f"{name}.tex"), _latex(experiment, _runs_words(scale, found), rows))
     write_json(stem.with_name(f"{name}.json"), _machine_readable(experiment, scale, found, verdicts, held))
     return stem.with_name(f"{name}.md")
@@ -85,6 +88,7 @@ def _markdown(
     verdicts: Sequence[Verdict],
     pictures: Sequence[Path],
     held: Sequence[str],
+    command: str,
 ) -> str:
     metric = {"mse": "mean squared error", "accuracy": "accuracy"}[experiment.metric]
     what = "best validation" if experiment.score == "validation" else "test"
@@ -113,7 +117,7 @@ def _markdown(
         ),
         "\n".join(_table([("claim", "verdict", "evidence"), *[(v.claim, v.words, v.evidence) for v in verdicts]])),
         "*Undecided*: runs are missing, or their intervals are too wide to tell.",
-        f"Made with `fsl reproduce {experiment.name} --scale {scale.name}`"
+        f"Made with `{command}`"
         + "".join(f"; {words}" for words in each_once(found, "versions"))
         + (f"; test episodes {', '.join(hashes)}" if hashes else "")
         + (f"; {earlier} runs as earlier reports counted them" if earlier else "")

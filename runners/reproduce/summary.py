@@ -20,8 +20,7 @@ from runners.result import finite
 class Summary:
     """A cell with its finished runs.
 
-    identity: their settings', resolved. wanted: how many runs there are to be. earlier: how many were not read from
-    their folders, but from an earlier report.
+    identity: their settings', resolved. wanted: how many runs there are to be.
     """
 
     experiment: Experiment
@@ -29,7 +28,6 @@ class Summary:
     identity: str
     wanted: int
     runs: Sequence[Run] = ()
-    earlier: int = 0
 
     @property
     def scores(self) -> list[float]:
@@ -43,6 +41,11 @@ class Summary:
     def hours(self) -> list[float]:
         """Of every run that recorded them."""
         return [run.hours for run in self.runs if run.hours is not None]
+
+    @property
+    def earlier(self) -> int:
+        """How many runs are known by an earlier report alone."""
+        return sum(run.folder is None for run in self.runs)
 
     @property
     def diverged(self) -> int:
@@ -88,9 +91,7 @@ def _summary(experiment: Experiment, cell: Cell, scale: Scale, runs: Runs, earli
                 f"{cell.name}: its runs with seeds {found[0].seed} and {run.seed} were tested on different tasks, of "
                 "different copies of the data, say; keep those of one"
             )
-    return Summary(
-        experiment, cell, runs.cell_identity(cell, scale), scale.seeds, found, len(elsewhere.keys() - here.keys())
-    )
+    return Summary(experiment, cell, runs.cell_identity(cell, scale), scale.seeds, found)
 
 
 def _run(seed: int, result: dict[str, Any], scored: dict[str, Any], folder: str) -> Run:

@@ -102,7 +102,7 @@ def test_a_few_seeds_first_and_the_others_later(tiny, tmp_path, capsys):
     assert "INCOMPLETE: 3 of 6 runs are finished" in found["scale_in_words"]
     capsys.readouterr()
     assert main("reproduce", "fig4", "--seeds", 1, "--out", tmp_path) == 0
-    assert "every run with seeds below 1 is finished" in capsys.readouterr().out
+    assert "every run of seed 0 is finished" in capsys.readouterr().out
     assert main("reproduce", "fig4", "--seeds", 9, "--out", tmp_path) == 0
     assert first.items() < results(tmp_path).items()
     assert counts(tmp_path, "fig4") == [2] * 3

@@ -56,17 +56,20 @@ def test_an_earlier_reports_runs_are_counted_and_only_the_others_run(earlier, tm
     out = tmp_path / "here"
     capsys.readouterr()
     assert main("reproduce", "fig4", "--with", earlier, "--seeds", 1, "--out", out) == 0
-    assert "kept.json: 3 runs count\nevery run with seeds below 1 is finished" in capsys.readouterr().out
+    assert "fig4: 3 runs count as earlier reports told them\nevery run of seed 0 is finished" in capsys.readouterr().out
     assert results(out) == {}
     assert main("reproduce", "fig4", "--with", earlier, "--out", out) == 0
     assert {file.parent.name for file in results(out)} == {"seed1"}
     assert counts(out, "fig4") == [2, 2, 2]
     for cell, before in zip(report(out, "fig4")["cells"], json.loads(earlier.read_text())["cells"], strict=True):
         assert [run["seed"] for run in cell["runs"]] == [0, 1]
-        assert cell["runs"][0] == before["runs"][0]
+        assert cell["runs"][0] == before["runs"][0] | {"folder": None}
+        assert (out / cell["runs"][1]["folder"] / "result.json").exists()
         assert cell["paper_statistic"]["value"] == pytest.approx(sum(scores(cell)) / 2)
     assert "of 6 runs" not in report(out, "fig4")["scale_in_words"]
-    assert "; 3 runs as earlier reports counted them" in (out / "fig4-quick.md").read_text()
+    page = (out / "fig4-quick.md").read_text()
+    assert "Made with `fsl reproduce fig4 --scale quick --with kept.json`" in page
+    assert "; 3 runs as earlier reports counted them" in page
 
 
 def test_several_reports_make_one_and_of_a_run_in_two_the_first_counts(earlier, tmp_path):
@@ -132,7 +135,7 @@ def test_a_tables_report_serves_the_figure_about_its_times_but_not_the_other_tab
     for name, known in (("fig5", [0.5, 0.5]), ("table1", [0.5, 0.5]), ("table2", None)):
         experiment = experiments.EXPERIMENTS[name]
         if known is None:
-            with pytest.raises(FewShotError, match="has no run of table2"):
+            with pytest.raises(FewShotError, match="has no run that counts for table2"):
                 Earlier([file], [experiment], "quick", runs)
             continue
         (found,) = summaries(
@@ -151,9 +154,12 @@ def test_a_tables_report_serves_the_figure_about_its_times_but_not_the_other_tab
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda content: content["statistics"].update(score="validation"), "has no run of fig4 at quick scale"),
-        (lambda content: [cell.update(identity=cell["row"]) for cell in content["cells"]], "a report of fig4 at quick"),
-        (lambda content: [cell.update(runs=[]) for cell in content["cells"]], "has no run of fig4"),
+        (
+            lambda content: content["statistics"].update(score="validation"),
+            "the validations of fig4 at quick scale, has no run that counts for fig4 at quick",
+        ),
+        (lambda content: [cell.update(identity=cell["row"]) for cell in content["cells"]], "has no run that counts"),
+        (lambda content: [cell.update(runs=[]) for cell in content["cells"]], "has no run that counts"),
         (lambda content: content.update(scale="a\nb"), "scale: it is not printable"),
         (lambda content: content["cells"].append(content["cells"][0]), "it has a cell twice"),
         (lambda content: content["cells"][0]["runs"].append(content["cells"][0]["runs"][0]), "cells.0: it has a seed"),
