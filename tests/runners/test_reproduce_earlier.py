@@ -12,7 +12,7 @@ from runners.reproduce.grid import Cell
 from runners.reproduce.jobs import missing
 from runners.reproduce.runs import Runs
 from runners.reproduce.summary import summaries
-from tests.runners.helpers import main
+from tests.runners.helpers import ROOT, main
 from tests.runners.test_reproduce import TINY, counts, report, results, scores, tiny  # noqa: F401
 
 RUN = {
@@ -149,6 +149,14 @@ def test_a_tables_report_serves_the_figure_about_its_times_but_not_the_other_tab
     above = write_report(tmp_path / "c.json", "table1", runs, [0], score=1.5)
     with pytest.raises(FewShotError, match="accuracy above 1"):
         Earlier([above], [table1], "quick", runs)
+
+
+def test_what_docs_results_publishes_can_be_gone_on_from(tmp_path):
+    fig3, runs, file = experiments.EXPERIMENTS["fig3"], Runs(tmp_path, None), ROOT / "docs/results/fig3.json"
+    found = summaries(fig3, fig3.scales["full"], runs, Earlier([file], [fig3], "full", runs))
+    published = json.loads(file.read_text())["cells"]
+    assert [summary.earlier for summary in found.values()] == [len(cell["runs"]) for cell in published]
+    assert any(cell["runs"] for cell in published)
 
 
 @pytest.mark.parametrize(
