@@ -80,6 +80,8 @@ class _Budget:
         self.members = self.bytes = 0
 
     def spend(self, name: str, size: int) -> None:
+        if not name:
+            raise _Unsafe("it has a member without a name")
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
             raise _Unsafe(f"its member {name[:80]!r} leads out of the folder")

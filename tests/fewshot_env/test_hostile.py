@@ -76,6 +76,16 @@ def test_zip_links(tmp_path):
     refuses("its member 'images' is a link or a device", tmp_path / "a.zip", tmp_path)
 
 
+def test_members_without_a_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
+        out.writestr("train.csv", "filename,label\n")
+    raw = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(raw.replace(b"train.csv", b"\0rain.csv"))  # a name ends at its first NUL
+    refuses("is not safe to unpack: it has a member without a name", tmp_path / "a.zip", tmp_path)
+    (tmp_path / "a.zip").unlink()
+    refuses("it has a member without a name", tar_of(tmp_path / "a.tar", member("", size=5)), tmp_path)
+
+
 def test_zip_with_a_password(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
         out.writestr("train.csv", "filename,label\n")
