@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fewshot_env.errors import FewShotError
+from runners.records import fit
 from runners.reproduce.counted import Run
 from runners.reproduce.earlier import Earlier
 from runners.reproduce.grid import Cell, Experiment, Scale
@@ -97,17 +98,21 @@ def _summary(experiment: Experiment, cell: Cell, scale: Scale, runs: Runs, earli
 def _run(seed: int, result: dict[str, Any], scored: dict[str, Any], folder: str) -> Run:
     """A run as the report counts it; scored: its test, or a validation in the same form."""
     timed = {"seconds", "side_by_side", "device"} <= result.keys()
-    return Run(
-        seed=seed,
-        score=scored["mean"],
-        median=scored["median"],
-        diverged=int(scored["diverged"]),
-        hours=sum(result["seconds"].values()) / 3600 / result["side_by_side"] if timed else None,
-        device=result["device"] if timed else "",
-        versions=", ".join(f"{name} {number}" for name, number in result["versions"].items()),
-        episodes=result["episode_hash"],
-        folder=folder,
-    )
+    numbers = {
+        "seed": seed,
+        "score": scored["mean"],
+        "median": scored["median"],
+        "diverged": int(scored["diverged"]),
+        "hours": sum(result["seconds"].values()) / 3600 / result["side_by_side"] if timed else None,
+        "device": result["device"] if timed else "",
+        "versions": ", ".join(f"{name} {number}" for name, number in result["versions"].items()),
+        "episodes": result["episode_hash"],
+        "folder": folder,
+    }
+    try:
+        return fit(Run, numbers)
+    except ValueError as error:
+        raise FewShotError(f"the log of {folder} is not what fsl wrote ({error}); put it back") from error
 
 
 def each_once(found: Summaries, what: Literal["versions", "episodes", "device"]) -> list[str]:

@@ -169,7 +169,7 @@ def test_a_slurm_that_does_not_answer_says_nothing_of_the_jobs(tmp_path, monkeyp
         assert executors._queued("7") == known
 
 
-def test_the_validation_scored_is_the_best(tiny, tmp_path, monkeypatch):
+def test_the_validation_scored_is_the_best(tiny, tmp_path, monkeypatch, capsys):
     fig3 = experiments.EXPERIMENTS["fig3"]
     monkeypatch.setitem(experiments.EXPERIMENTS, "fig3", type(fig3)(**{**vars(fig3), "cells": fig3.cells[:2]}))
     monkeypatch.setattr("runners.reproduce.report.draw", lambda *args: None)
@@ -180,6 +180,12 @@ def test_the_validation_scored_is_the_best(tiny, tmp_path, monkeypatch):
         (log,) = tmp_path.glob(f"cells/sine-fo-maml-*/seed{seed}/metrics.jsonl")
         rows = [json.loads(line) for line in log.read_text().splitlines()]
         assert score == min(row["val/mse"] for row in rows if "val/mse" in row)
+    log.write_text("".join(json.dumps(row | {"val/mse": -1.0}) + "\n" for row in rows))
+    capsys.readouterr()
+    assert main("reproduce", "fig3", "--out", tmp_path, "--report-only") == 2
+    err = capsys.readouterr().err
+    assert "seed1 is not what fsl wrote (score: " in err
+    assert err.count("\n") == 1
 
 
 def test_a_pair_is_trained_once_and_tested_on_its_target(tiny, tmp_path, data_dir, monkeypatch):
