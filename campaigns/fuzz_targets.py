@@ -233,7 +233,7 @@ def targets() -> dict[str, Target]:
     def earlier(data: bytes, folder: Path) -> Any:
         runs = Runs(folder, None)
         known = Earlier([put("fig4.json", data, folder)], [fig4], "full", runs)
-        return write(fig4, fig4.scales["full"], runs, known)
+        return write(fig4, fig4.scales["full"], summaries(fig4, fig4.scales["full"], runs, known), runs, known)
 
     def resumed(data: bytes, folder: Path) -> Any:
         for model in (RowLine, ChartLine):

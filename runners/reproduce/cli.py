@@ -57,12 +57,15 @@ def reproduce(
     from runners.reproduce.jobs import missing
     from runners.reproduce.report import write
     from runners.reproduce.runs import Runs
-    from runners.reproduce.summary import summaries
+    from runners.reproduce.summary import Summaries, summaries
 
     runs, failed = Runs(out.absolute(), where), 0
     known = Earlier(earlier or [], experiments, scale, runs)
-    # what could not be reported is told before it costs hours
-    found = {e.name: summaries(e, e.scales[scale], runs, known) for e in experiments}
+
+    def look() -> dict[str, Summaries]:
+        return {e.name: summaries(e, e.scales[scale], runs, known) for e in experiments}
+
+    found = look()  # what could not be reported is told before it costs hours
     for name, cells in found.items() if earlier else ():
         print(f"{name}: {sum(cell.earlier for cell in cells.values())} runs count as earlier reports told them")
     _make(out)
@@ -75,8 +78,9 @@ def reproduce(
         except typer.Exit as stopped:
             print("the same command goes on from there", file=sys.stderr)
             raise stopped
-    for experiment in experiments:
-        print(f"report: {write(experiment, experiment.scales[scale], runs, known)}")
+        found = look()
+    for e in experiments:
+        print(f"report: {write(e, e.scales[scale], found[e.name], runs, known)}")
     for line in left_out:
         print(f"left out: {line}")
     if failed:

@@ -11,7 +11,7 @@ from runners import carry_out
 from runners.lock import InUse
 from runners.plan import make_plan, side_by_side
 from runners.reproduce.earlier import Earlier
-from runners.reproduce.grid import Experiment
+from runners.reproduce.grid import Cell, Experiment, Scale
 from runners.reproduce.runs import Runs
 
 
@@ -61,8 +61,7 @@ def missing(
         first = experiment.scales[scale].first(seeds)
         for cell in experiment.cells:
             done = earlier.of(experiment, cell, scale)
-            together = side_by_side(make_plan(cell.plan_settings(first, 0, runs.data_dir)))
-            alike = left.setdefault(runs.cell_identity(cell, first), _Left(cell.name, together))
+            alike = left.setdefault(runs.cell_identity(cell, first), _Left(cell, first))
             for folder in runs.create(cell, first, [seed for seed in range(first.seeds) if seed not in done]):
                 if runs.result(cell, folder) is None:
                     alike.targets[folder] = cell.target or alike.targets.get(folder)
@@ -73,13 +72,13 @@ def missing(
 class _Left:
     """What is left of the runs that are trained alike: their folders, each with the target to test it on."""
 
-    name: str
-    together: bool
+    cell: Cell
+    scale: Scale
     targets: dict[Path, str | None] = field(default_factory=dict)
 
     def jobs(self, data_dir: str | None) -> list[Job]:
         """As jobs."""
-        if self.together and self.targets:
+        if self.targets and side_by_side(make_plan(self.cell.plan_settings(self.scale, 0, data_dir))):
             target = next((target for target in self.targets.values() if target), None)
-            return [Job(self.name, tuple(self.targets), target, data_dir)]
-        return [Job(f"{self.name}, {f.name}", (f,), target, data_dir) for f, target in self.targets.items()]
+            return [Job(self.cell.name, tuple(self.targets), target, data_dir)]
+        return [Job(f"{self.cell.name}, {f.name}", (f,), target, data_dir) for f, target in self.targets.items()]

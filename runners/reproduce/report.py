@@ -15,7 +15,7 @@ from runners.reproduce.grid import Experiment, Scale
 from runners.reproduce.plot import draw
 from runners.reproduce.runs import Runs
 from runners.reproduce.statistics import PAPER, PUBLISHED, apart
-from runners.reproduce.summary import Summaries, Summary, each_once, estimate, mean, numbers, summaries
+from runners.reproduce.summary import Summaries, Summary, each_once, estimate, mean, numbers
 from runners.run_dir import write_json, write_text
 
 HEAD = ("agent", "setting", "runs", "diverged tasks", "median ± 95 %", "published statistic", "beside", "meet")
@@ -23,9 +23,8 @@ HOURS = "hours a run"
 """A column more, where an experiment is about time."""
 
 
-def write(experiment: Experiment, scale: Scale, runs: Runs, earlier: Earlier) -> Path:
+def write(experiment: Experiment, scale: Scale, found: Summaries, runs: Runs, earlier: Earlier) -> Path:
     """Write an experiment's artefacts below the runs' folder; returns the Markdown file."""
-    found = summaries(experiment, scale, runs, earlier)
     name = experiment.name if scale.name == "full" else f"{experiment.name}-{scale.name}"
     stem = runs.out / name
     verdicts = check(experiment.name, found)
@@ -49,9 +48,9 @@ def _runs_words(scale: Scale, found: Summaries) -> str:
     return scale.words + ("" if have == wanted else f"; INCOMPLETE: {have} of {wanted} runs are finished")
 
 
-def meets(experiment: Experiment, summary: Summary) -> bool | None:
+def meets(summary: Summary) -> bool | None:
     """Whether our interval and the reference's, widened by its rounding, meet; None where one is missing."""
-    beside = paper.reference(experiment.name, summary.cell.row, summary.cell.column)
+    beside = paper.reference(summary.experiment.name, summary.cell.row, summary.cell.column)
     if beside is None or summary.paper is None:
         return None
     clear = apart(summary.paper, beside.widened)
@@ -75,7 +74,7 @@ def _row(experiment: Experiment, summary: Summary) -> list[str]:
         str(summary.paper or "not run"),
         str(summary.published or ""),
         "" if beside is None else str(beside.estimate),
-        {True: "yes", False: "no", None: ""}[meets(experiment, summary)],
+        {True: "yes", False: "no", None: ""}[meets(summary)],
         *timed,
     ]
 
@@ -170,7 +169,7 @@ def _machine_readable(
         beside = paper.reference(experiment.name, summary.cell.row, summary.cell.column)
         cells.append(
             numbers(summary)
-            | {"beside": None if beside is None else estimate(beside.estimate), "meets": meets(experiment, summary)}
+            | {"beside": None if beside is None else estimate(beside.estimate), "meets": meets(summary)}
         )
     return {
         "experiment": experiment.name,

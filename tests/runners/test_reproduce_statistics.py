@@ -78,7 +78,7 @@ def test_the_papers_rounding_counts_when_intervals_are_compared():
     table1 = EXPERIMENTS["table1"]  # of its first cell the paper says 0.29 ± 0.00
 
     def met(scores):
-        return meets(table1, Summary(table1, table1.cells[0], "", 2, runs_of(scores)))
+        return meets(Summary(table1, table1.cells[0], "", 2, runs_of(scores)))
 
     assert met([0.2999, 0.2999]) is True  # 0.2949 and an interval of 0.0049 are rounded so
     assert met([0.3001, 0.3001]) is False
