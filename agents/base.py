@@ -171,7 +171,7 @@ class Agent(nn.Module, ABC):
         return np.asarray(answers.numpy())
 
     def inspect(self, adapted: Any) -> dict[str, float]:
-        """Numbers about an adaptation worth logging, for example {"loss/0": ..} by inner step."""
+        """Numbers about an adaptation worth logging; {"loss_0": .., ..}, by inner step, are drawn as curves."""
         return {}
 
     def distributions(self) -> dict[str, Tensor]:

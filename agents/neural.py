@@ -38,7 +38,7 @@ class NeuralConfig(AgentConfig):
         None, ge=1, description="tasks computed at once; default all, but Conv4 on a CPU takes them one by one"
     )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: Conv4's convolutions in bfloat16; not recommended so far (docs/results/speed.md)"
+        "fp32", description="bf16: Conv4's convolutions in bfloat16; not recommended (docs/results/speed.md)"
     )
     bn_momentum: float = Field(
         0.1, gt=0, le=1, description="share of the newest batch in running statistics (published: 1)"

@@ -1,9 +1,10 @@
 """Does a long run grow? `python campaigns/leaks.py [SINE_UPDATES] [CONV4_UPDATES]`: 10,000 and 500; 0 leaves out.
 
 Every agent that learns is trained by `fsl run` (logs, validations and checkpoints included) on sine, and with Conv4 of
-8 filters on the glyphs (28x28), with four hundred validations; resident memory, open files and threads are read from
-/proc at twenty moments. Memory falls by tens of MB now and then and comes back, so its highest value of the second half
-is compared with that of the first: it may not be higher by more than 2 % and 4 MB; files and threads not at all.
+8 filters on the glyphs (28x28), with a validation every 1/400 of the updates; resident memory, open files and threads
+are read from /proc at twenty moments. Memory falls by tens of MB now and then and comes back, so its highest value of
+the second half is compared with that of the first: it may not be higher by more than 2 % and 4 MB; files and threads
+not at all.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ updates = int(sys.argv.pop(1))
 real, taken = train.outer_step, [0]
 def step(*args, **more):
     found = real(*args, **more)
-    taken[0] += more.get("last", True)
-    if more.get("last", True) and taken[0] % (updates // 20) == 0:
+    taken[0] += 1
+    if taken[0] % (updates // 20) == 0:
         pages = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
         print("SAMPLE", pages, len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), flush=True)
     return found

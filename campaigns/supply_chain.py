@@ -16,21 +16,23 @@ from packaging.requirements import Requirement
 
 
 def needed(name: str, deep: bool = True) -> set[str]:
-    """The installed distributions that `name` needs, extras left out; deep: and that those need."""
+    """The installed distributions that `name` needs, without its own extras; deep: and what those need, with theirs."""
     found: set[str] = set()
-    queue = [name]
+    queue, seen = [(name, "")], {(name, "")}
     while queue:
-        for line in requires(queue.pop()) or ():
+        of, extra = queue.pop()
+        for line in requires(of) or ():
             wanted = Requirement(line)
-            if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            if wanted.marker and not wanted.marker.evaluate({"extra": extra}):
                 continue
             try:
                 version(wanted.name)
             except PackageNotFoundError:
                 continue
-            if wanted.name not in found:
-                found.add(wanted.name)
-                queue += [wanted.name] if deep else []
+            found.add(wanted.name)
+            new = {(wanted.name, e) for e in ("", *wanted.extras)} - seen if deep else set()
+            seen |= new
+            queue += new
     return found
 
 

@@ -30,7 +30,7 @@ class Scale:
     def words(self) -> str:
         """The scale in one line, for every artefact."""
         if not self.settings:
-            return f"Full scale: the paper's numbers of tasks, {self.seeds} runs a cell"
+            return f"Full scale: the published numbers of tasks, {self.seeds} runs a cell"
         tasks = f"{self.settings['train_tasks']:,} training tasks and {self.settings['test_tasks']:,} test tasks"
         return f"QUICK SCALE, not a result to cite: {self.seeds} runs a cell of {tasks}, far below the paper's"
 
