@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from agents.base import AgentConfig, Count
@@ -28,6 +28,13 @@ class TransferConfig(NeuralConfig):
     adapt_batch: Count = Field(4, ge=1, description="support items per adaptation step, drawn with replacement")
     adapt_lr: float = Field(0.001, gt=0, description="learning rate of Adam on a new task")
     check_every: Count = Field(25, ge=1, description="steps between looks at the whole support, for the best weights")
+
+    @field_validator("meta_batch")
+    @classmethod
+    def _no_meta_batch(cls, number: int) -> int:
+        if number != 1:
+            raise ValueError("it is pre-trained on minibatches, not on tasks; set agent.pretrain_batch")
+        return number
 
     @property
     def minibatch(self) -> int:

@@ -32,12 +32,16 @@ class EnvPair:
         return cls(find(names[0], folder), find(names[-1], folder))
 
     def __str__(self) -> str:
-        return self.source.name if self.source == self.target else f"{self.source.name}->{self.target.name}"
+        """What `parse` reads, in another process, too: with the modules that register the environments."""
+        if self.source.id == self.target.id:
+            return self.source.address
+        return f"{self.source.address}->{self.target.address}"
 
     @property
     def slug(self) -> str:
         """The pair as part of a folder name."""
-        return str(self).replace("->", "-to-")
+        names = dict.fromkeys((self.source.name, self.target.name))
+        return "-to-".join(names)
 
     def check(self, source: TaskSpec, target: TaskSpec) -> None:
         """Raise FewShotError unless tasks of both have equal spaces (one network must fit both)."""

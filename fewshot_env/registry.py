@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,12 +17,19 @@ from fewshot_env.store import data_dir, prepared_names
 
 @dataclass(frozen=True)
 class EnvEntry:
-    """A task family: its short name, Gymnasium id, sampler ("module:Class") and one line about it."""
+    """A task family: its short name, Gymnasium id, sampler ("module:Class") and one line about it.
+
+    address: what finds it in another process, too: its name, but "module:id" where that module must be imported first.
+    """
 
     name: str
     id: str
     sampler: str
     summary: str
+    address: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "address", self.address or self.name)
 
 
 ENVS: dict[str, EnvEntry] = {}
@@ -88,7 +95,7 @@ def find(name: str, folder: str | Path | None = None) -> EnvEntry:
     register_prepared(folder)
     for entry in ENVS.values():
         if name in (entry.name, entry.id):
-            return entry
+            return replace(entry, address=f"{module}:{entry.id}") if colon else entry
     raise FewShotError(f"unknown environment {name!r}{suggest(name, ENVS)}; known: {', '.join(ENVS)}")
 
 
@@ -97,8 +104,9 @@ def _mixture(parts: list[EnvEntry]) -> EnvEntry:
     names = [part.name for part in parts]
     if len(set(names)) < len(names):
         raise FewShotError(f"the mixture {'+'.join(names)} names an environment twice; name each once")
-    name, id_ = "+".join(names), f"FewShot/{'__'.join(names)}-v0"
-    entry = EnvEntry(name, id_, f"fewshot_env.mixture:{name}", f"each task from one of {', '.join(names)}")
+    name, id_ = "+".join(names), f"FewShot/{'.'.join(names)}-v0"  # no name of an environment may have a dot
+    summary, address = f"each task from one of {', '.join(names)}", "+".join(part.address for part in parts)
+    entry = EnvEntry(name, id_, f"fewshot_env.mixture:{name}", summary, address)
     if id_ not in gymnasium.registry:
         _register_id(entry)
     return entry

@@ -33,6 +33,7 @@ def planned(settings: Settings, preset: str, seeds: int, processes: int) -> list
     for name in first.run.loggers:
         find_logger(name)
     check_shares(first, processes)
+    team.check_gpus(first.run.device, processes)
     return plans
 
 
@@ -68,6 +69,7 @@ def carry_on(folders: Sequence[Path], processes: int = 1) -> None:
     plans[0].make_agent()  # as at the beginning: an unusable device is found now
     for name in plans[0].run.loggers:
         find_logger(name)
+    team.check_gpus(plans[0].run.device, processes)
     us = team.join(plans[0].run.device)
     check_shares(plans[0], max(processes, us.size))
     _carry_out(plans, folders, us, processes)

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from fewshot_env.errors import FewShotError, is_out_of_memory, said
-from runners import arrow, launch, usage
+from runners import arrow, usage
 from runners.about import about
 from runners.bench_cli import bench
 from runners.data_cli import data_app
@@ -69,8 +69,7 @@ def main() -> None:
             print(f"fsl: {FewShotError(usage.in_one_line(error, words))}", file=sys.stderr)
         sys.exit(2)
     except (FewShotError, OSError) as error:
-        if not launch.quiet():
-            print(f"fsl: {error}", file=sys.stderr)
+        print(f"fsl: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         if is_out_of_memory(error):

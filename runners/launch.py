@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import FrameType
+from typing import IO
 
 from runners.say import flags
 
@@ -26,6 +28,7 @@ def launch(folder: Path, count: int) -> int:
     port = free_port()
     words = [sys.executable, "-m", "runners", "run", "--resume", str(folder), *flags()]
     team: list[subprocess.Popen[bytes]] = []
+    words_of: dict[int, IO[bytes]] = {}  # what all but the first have to say: most of it the first says, too
     asked: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -35,7 +38,10 @@ def launch(folder: Path, count: int) -> int:
     old = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for rank in range(count):
-            team.append(subprocess.Popen(words, env=os.environ | {MARK: "1"} | place(rank, count, port)))
+            if rank:
+                words_of[rank] = TemporaryFile()  # noqa: SIM115 - it lives as long as the dictionary
+            env = os.environ | {MARK: "1"} | place(rank, count, port)
+            team.append(subprocess.Popen(words, env=env, stderr=words_of.get(rank)))
         codes = _wait(team)
     finally:
         for number, handler in old.items():
@@ -43,12 +49,15 @@ def launch(folder: Path, count: int) -> int:
         _send(team, signal.SIGKILL)
     if asked:
         return 128 + asked[0]
-    if 2 in codes.values():  # bad input, of which the first process has told
-        return 2
-    dead = [(rank, code) for rank, code in codes.items() if code]
-    if not dead:
-        return 0
+    dead = sorted(((rank, code) for rank, code in codes.items() if code), key=lambda one: one[1] != 2)
+    if not dead or codes[0] == 2:
+        return codes[0]
     rank, code = dead[0]
+    if rank:
+        words_of[rank].seek(0)
+        print(words_of[rank].read().decode(errors="replace"), end="", file=sys.stderr)
+    if code == 2:  # bad input: it has said all
+        return 2
     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed with exit code {code}"
     print(f"fsl: process {rank} of {count} {how}; continue with: fsl run --resume {folder}", file=sys.stderr)
     return 1
@@ -57,11 +66,6 @@ def launch(folder: Path, count: int) -> int:
 def launched() -> bool:
     """Whether this process is one that `launch` started."""
     return MARK in os.environ
-
-
-def quiet() -> bool:
-    """Whether another process of a launched team says what this one would say."""
-    return launched() and os.environ.get("RANK") != "0"
 
 
 def tells() -> bool:

@@ -41,7 +41,10 @@ def usable_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(". ")[0][:100]
-        raise FewShotError(f"device {name!r} can not be used ({reason}); use --device cpu") from error
+        raise FewShotError(
+            f"device {name!r} can not be used ({reason}); use --device cpu, or, for a run that was made elsewhere, "
+            "write cpu for device in its config.json"
+        ) from error
     return device
 
 

@@ -85,8 +85,8 @@ def _read(where: Path, folders: list[Path]) -> PastRun | None:
     return PastRun(
         where,
         settings[0]["env"],
-        settings[0].get("env.n_way"),
-        settings[0].get("env.n_shot"),
+        _range(settings[0].get("env.n_way")),
+        _range(settings[0].get("env.n_shot")),
         settings[0]["agent"],
         tuple(sorted(s["seed"] for s in settings)),
         datetime.fromtimestamp(min((folder / "config.json").stat().st_mtime for folder in folders)),
@@ -95,6 +95,11 @@ def _read(where: Path, folders: list[Path]) -> PastRun | None:
         settings[0]["train_tasks"],
         None if score is None else {name: score[name] for name in ("metric", "mean", "ci95", "diverged")},
     )
+
+
+def _range(number: Any) -> str | int | None:
+    """A number of ways or shots; "3-10" where it is drawn."""
+    return "-".join(map(str, number)) if isinstance(number, list) else number
 
 
 def _or_none(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any] | None:

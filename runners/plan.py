@@ -17,7 +17,7 @@ from agents.base import Agent, AgentConfig
 from agents.stack import can_stack
 from fewshot_env import registry as env_registry
 from fewshot_env.episode import TaskSpec
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, SettingError
 from fewshot_env.pair import EnvPair
 from fewshot_env.registry import EnvEntry
 from fewshot_env.sampler import TaskConfig, build_sampler, sampler_class
@@ -153,7 +153,7 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     if unknown:
         raise FewShotError(f"unknown setting {unknown[0]!r}; it must begin with 'env.' or 'agent.', or have no dot")
     load_plugins()
-    pair = EnvPair.parse(settings["env"], settings.get("env.data_dir"))
+    pair = EnvPair.parse(settings["env"], stores_of(settings))
     agent_spec = agent_registry.find(settings["agent"])
     sampler = sampler_class(pair.source.sampler)
     env_config = validate(sampler.Config, section(settings, "env"), "env.", RESERVED)
@@ -176,6 +176,14 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     fixed: Settings = {"env": str(pair)} | ({} if agent_class.learns else {"train_tasks": 0})
     run = validate(RunConfig, protocol | {k: v for k, v in settings.items() if "." not in k} | fixed)
     return Plan(run, pair, env_config, target_config, agent_class, agent_config, spec, varies(family))
+
+
+def stores_of(settings: Settings) -> str | None:
+    """Where prepared stores lie (None: the default); raises SettingError where `env.data_dir` is no folder's name."""
+    folder = settings.get("env.data_dir")
+    if not (folder is None or isinstance(folder, str)):
+        raise SettingError("env.data_dir", f"env.data_dir is {folder!r}, but must be the name of a folder")
+    return folder
 
 
 def side_by_side(plan: Plan) -> bool:

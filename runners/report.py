@@ -45,7 +45,7 @@ def render(folder: Path, result: dict[str, Any]) -> str:
         headline=in_words(result),
         facts=[
             f"Run {folder.resolve().name}: {result['trained_tasks']} training tasks; the weights after "
-            f"{result['best_at_tasks']}, the best in validation, were tested.",
+            f"{result['best_at_tasks']} were tested: the best in validation, or the last where none was finite.",
             f"Test episodes {result['episode_hash']}; every run with this mark met the same {result['tasks']} tasks.",
         ],
         sections=[section for section in sections if section[1] or section[2]],

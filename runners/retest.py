@@ -14,7 +14,7 @@ from runners import checkpoint
 from runners.evaluate import evaluate, frozen_seeds
 from runners.faults import Place, save_diverged
 from runners.machine import tune
-from runners.plan import Plan, load_plugins, make_plan
+from runners.plan import Plan, load_plugins, make_plan, stores_of
 from runners.progress import progress
 from runners.records import read_settings
 from runners.result import build, short_hash
@@ -38,8 +38,8 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
         raise FewShotError(
             f"--env is {env!r}, but a test has one environment; name the one to test on, for example cub"
         )
-    own = EnvPair.parse(str(settings["env"]), (settings | changes).get("env.data_dir"))
-    settings |= changes | {"env": f"{own.source.name}->{env or own.target.name}"}
+    own = EnvPair.parse(str(settings["env"]), stores_of(settings | changes))
+    settings |= changes | {"env": f"{own.source.address}->{env or own.target.address}"}
     plan = make_plan(settings)
     tune(plan.run.threads)
     agent = best_agent(plan, folder, ", ".join(changes) or "env")
@@ -47,13 +47,14 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     seeds = frozen_seeds("test", plan.run.test_tasks)
     with progress("testing", len(seeds), "tasks") as report:
         (scores,) = evaluate(agent, test_env, seeds, lambda done: report(done, ""))
-    result = build(plan, test_env, seeds, scores) | {"run": folder.name}
+    tested = checkpoint.load(folder / "best.pt")["tasks_seen"]
+    result = build(plan, test_env, seeds, scores) | {"run": folder.name, "best_at_tasks": tested}
     told_apart = short_hash([result["episode_hash"], result["settings"]])
-    file = folder / f"eval-{plan.pair.target.name}-{told_apart}.json"
+    what = f"eval-{plan.pair.target.name}"
+    file = folder / f"{what}-{told_apart}.json"
     try:
         if any(map(math.isnan, scores)):
-            place = Place(folder, plan.settings, checkpoint.load(folder / "best.pt")["tasks_seen"])
-            save_diverged(place, agent, test_env.sampler, f"eval-{plan.pair.target.name}", seeds, scores)
+            save_diverged(Place(folder, plan.settings, tested), agent, test_env.sampler, what, seeds, scores)
         write_json(file, result)
     except OSError as error:
         raise FewShotError(

@@ -91,12 +91,8 @@ def join(device: str) -> Team:
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return Team()
-    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    local, gpus = os.environ.get("LOCAL_RANK", ""), torch.cuda.device_count()
-    if cuda and local.isdigit() and int(local) >= gpus:
-        raise FewShotError(
-            f"process {local} has no GPU of its own ({gpus} found); use fewer processes, or --device cpu"
-        )
+    cuda, local = _on_gpus(device), os.environ.get("LOCAL_RANK", "")
+    check_gpus(device, int(local) + 1 if local.isdigit() else 1)
     try:
         if cuda:
             torch.cuda.set_device(int(local))
@@ -107,6 +103,19 @@ def join(device: str) -> Team:
             "torchrun or --processes, or unset WORLD_SIZE"
         ) from error
     return Team(dist.get_rank(), dist.get_world_size())
+
+
+def check_gpus(device: str, processes: int) -> None:
+    """Raise FewShotError where so many processes of this machine have no GPU each, though they would compute there."""
+    gpus = torch.cuda.device_count()
+    if _on_gpus(device) and processes > gpus:
+        raise FewShotError(
+            f"{processes} processes need a GPU each ({gpus} found); use fewer processes, or --device cpu"
+        )
+
+
+def _on_gpus(device: str) -> bool:
+    return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
 
 
 def _exchange(act: Callable[[], object]) -> None:

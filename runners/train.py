@@ -173,9 +173,11 @@ class Run:
     def _test(self, stop: Callable[[], None]) -> list[dict[str, Any]]:
         run, folders = self.plan.run, [track.folder for track in self.tracks]
         self.watch.switch("test")
-        for r, (track, _) in enumerate(self._written()):
-            if not (track.folder / "best.pt").exists():
-                track.save("best.pt", self.stack.state(r))
+        for r, track in enumerate(self.tracks):
+            if track.at.best_score is None:  # no validation was finite: the last weights are tested
+                track.at.best_tasks = track.at.tasks_seen
+                if track.loggers is not None:
+                    track.save("best.pt", self.stack.state(r))
         self.team.gather(None)  # so that the checkpoints are there
         best = [checkpoint.load(folder / "best.pt", self.plan.device) for folder in folders]
         self._take_up(self.stack.load_weights, best, folders[0] / "best.pt")

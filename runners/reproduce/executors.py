@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 import typer
 
 from fewshot_env.errors import FewShotError
@@ -47,6 +48,8 @@ def check(executor: str, parameters: dict[str, Any], at_once: int | None) -> Non
 def carry_out(jobs: Sequence[Job], executor: str, at_once: int | None, parameters: dict[str, Any], out: Path) -> int:
     """Carry out the jobs; returns how many failed, each with a line that says where its log is."""
     failed = 0
+    if not jobs:
+        return 0
     if executor == "here":
         for number, job in enumerate(jobs, 1):
             print(f"{number} of {len(jobs)}: {job.name}", flush=True)
@@ -58,7 +61,8 @@ def carry_out(jobs: Sequence[Job], executor: str, at_once: int | None, parameter
         return failed
     on = _executor(executor, out / "jobs", parameters)
     if executor == "slurm":
-        on.update_parameters(slurm_array_parallelism=at_once or len(jobs))
+        if at_once is not None or "slurm_array_parallelism" not in parameters:
+            on.update_parameters(slurm_array_parallelism=at_once or len(jobs))
         submitted = on.map_array(_call, jobs)
         print(f"{len(jobs)} jobs are Slurm array {submitted[0].job_id.split('_')[0]}; logs are in {out / 'jobs'}")
         print("leaving (Ctrl-C) does not stop them; the same command later goes on and reports", flush=True)
@@ -125,7 +129,9 @@ def _executor(name: str, folder: Path, parameters: dict[str, Any]) -> Any:
     import submitit
 
     made = submitit.AutoExecutor(folder=folder, cluster=name, slurm_max_num_timeout=MOST_REQUEUED)
-    usual = {"name": "fewshot", "timeout_min": 60 * 24, "cpus_per_task": 1}
+    usual: dict[str, Any] = {"name": "fewshot", "timeout_min": 60 * 24, "cpus_per_task": 1}
+    if name == "local":  # no one else waits for this machine; and without a number, its jobs see no GPU
+        usual |= {"timeout_min": 60 * 24 * 365, "gpus_per_node": torch.cuda.device_count()}
     try:
         made.update_parameters(**(usual | parameters))
     except (NameError, TypeError, ValueError, AssertionError) as error:

@@ -80,12 +80,16 @@ class Runs:
 
     def result(self, cell: Cell, folder: Path) -> dict[str, Any] | None:
         """The finished run's result that a cell scores: its own test, or that on the cell's target."""
+        if not (folder / "result.json").exists():
+            return None
+        own = read_result(folder)
         if cell.target is None:
-            return read_result(folder) if (folder / "result.json").exists() else None
+            return own
         wanted = self.identity(read_settings(folder) | {"env": f"{cell.settings['env']}->{cell.target}"})
         for file in sorted(folder.glob(f"eval-{cell.target}-*.json")):
             content = read_result(file)
-            if self.identity(content["settings"]) == wanted:
+            of_these = content.get("best_at_tasks") == own["best_at_tasks"]  # not of weights on the way to them
+            if of_these and self.identity(content["settings"]) == wanted:
                 return content
         return None
 

@@ -101,6 +101,7 @@ def test_a_run_most_of_whose_tasks_diverge_is_told_everywhere(here, capsys):
     assert f"median not finite, {len(bad)} diverged" in told.out
     assert f"test task {bad[0]} and {len(bad) - 1} more tasks of breaks:Mostly (seed 0) after" in told.err
     assert "val task" in told.err
+    assert result["best_at_tasks"] == checkpoint.load(run / "best.pt")["tasks_seen"] == 4  # no validation was finite
     assert main("runs", here / "runs") == 0
     assert f", {len(bad)} diverged" in capsys.readouterr().out
     assert main("eval", run, "--set", "test_tasks=31") == 0

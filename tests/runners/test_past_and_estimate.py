@@ -54,6 +54,14 @@ def test_unfinished_runs(tmp_path, capsys):
     assert "interrupted 16/24" in capsys.readouterr().out
 
 
+def test_drawn_shapes_are_ranges(tmp_path, capsys):
+    words = ["--env", "glyphs", "--agent", "chance", "--n-way", "3-5", "--n-shot", "1-2", "--n-query", 2]
+    assert main("run", *words, "--log-dir", tmp_path, *sets("test_tasks=4")) == 0
+    assert [(run["n_way"], run["n_shot"]) for run in listed(capsys, tmp_path)] == [("3-5", "1-2")]
+    assert main("runs", tmp_path) == 0
+    assert "  3-5-way 1-2-shot  " in capsys.readouterr().out
+
+
 def test_no_runs(tmp_path, capsys):
     assert listed(capsys, tmp_path) == []
     main("runs", tmp_path)

@@ -206,6 +206,35 @@ def test_a_pair_is_trained_once_and_tested_on_its_target(tiny, tmp_path, data_di
     assert report(tmp_path, "table1")["metric"] == "accuracy"
     assert not (tmp_path / "table1-quick.png").exists()
     assert r"\begin{longtable}" in (tmp_path / "table2-quick.tex").read_text()
+    tested, ended = (next(tmp_path.glob(f"cells/*/seed0/{name}")) for name in ("eval-cub-*.json", "result.json"))
+    content, result = json.loads(tested.read_text()), ended.read_text()
+    assert content["best_at_tasks"] == json.loads(result)["best_at_tasks"]
+    tested.write_text(json.dumps(content | {"best_at_tasks": 10**6}))  # of weights that are not the run's last word
+    assert main("reproduce", "table2", "--out", tmp_path, "--data-dir", data_dir, "--report-only") == 0
+    assert counts(tmp_path, "table2") == [1]
+    tested.write_text(json.dumps(content))
+    ended.unlink()  # of a run that is not finished
+    assert main("reproduce", "table2", "--out", tmp_path, "--data-dir", data_dir, "--report-only") == 0
+    assert counts(tmp_path, "table2") == [1]
+    ended.write_text(result)
+    assert main("reproduce", "table2", "--out", tmp_path, "--data-dir", data_dir, "--report-only") == 0
+    assert counts(tmp_path, "table2") == [2]
+
+
+@pytest.mark.parametrize("executor", ["here", "local", "slurm"])
+def test_nothing_left_to_do_is_nothing_done(executor, tmp_path):
+    assert executors.carry_out([], executor, None, {}, tmp_path) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_local_jobs_see_the_gpus_and_have_no_limit_of_time(tmp_path, monkeypatch):
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'fewshot[cluster]'")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    parameters = executors._executor("local", tmp_path, {})._executor.parameters
+    assert parameters["gpus_per_node"] == 3
+    assert parameters["timeout_min"] > 60 * 24 * 100
+    own = executors._executor("local", tmp_path, {"gpus_per_node": 1, "timeout_min": 5})._executor.parameters
+    assert (own["gpus_per_node"], own["timeout_min"]) == (1, 5)
 
 
 # what the paper and its code say of the settings of images, by row and number of shots

@@ -1,11 +1,14 @@
 """`fsl run` from end to end with tiny numbers, and everything it leaves behind."""
 
 import json
+import sys
 
+import gymnasium
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fewshot_env import registry
 from tests.runners.helpers import IMAGES, MAML, SMALL_NET, TINY, main, only_run, result_of, sets
 
 
@@ -165,7 +168,29 @@ def test_families_with_settings_of_their_own_pair(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["run", "--env", "sine->line_env:FewShot/Line-v0", "--agent", "maml", "--log-dir", tmp_path / "runs"]
     assert main(*words, *sets(*TINY)) == 0
-    assert result_of(only_run(tmp_path / "runs"))["env"] == "sine->line"
+    assert result_of(only_run(tmp_path / "runs"))["env"] == "sine->line_env:FewShot/Line-v0"
+
+
+def test_another_process_finds_an_environment_of_ones_own(tmp_path, monkeypatch, capsys):
+    (tmp_path / "bent_env.py").write_text(
+        "import fewshot_env\n"
+        "from fewshot_env.sine import SineSampler\n"
+        "fewshot_env.register(fewshot_env.EnvEntry('bent', 'FewShot/Bent-v0', 'bent_env:Bent', 'bent sines'))\n"
+        "class Bent(SineSampler):\n"
+        "    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for env in ("bent_env:FewShot/Bent-v0", "sine+bent_env:FewShot/Bent-v0->bent_env:FewShot/Bent-v0"):
+        assert main("run", "--env", env, "--agent", "chance", "--log-dir", env[:4], *sets("test_tasks=4")) == 0
+        run = only_run(tmp_path / env[:4])
+        assert result_of(run)["env"] == env
+        assert ":" not in run.name
+        registry.ENVS.pop("bent")  # as in a process that has not imported the module
+        gymnasium.registry.pop("FewShot/Bent-v0")
+        sys.modules.pop("bent_env")
+        capsys.readouterr()
+        assert main("eval", run) == 0
+        assert json.loads(next(run.glob("eval-bent-*.json")).read_text())["scores"] == result_of(run)["scores"]
 
 
 def test_eval_elsewhere(tmp_path, data_dir, capsys):

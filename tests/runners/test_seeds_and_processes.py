@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewshot_env.errors import FewShotError
+from runners.team import check_gpus
 from tests.runners.helpers import IMAGES, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
 
 SINE = ["--env", "sine", "--agent", "maml", "--meta-batch", "4", *sets(*TINY)]
@@ -212,6 +214,34 @@ def test_one_error_of_all_processes_is_told_once(tmp_path):
     assert "is damaged or not one of ours" in done.stderr
 
 
+def test_an_error_of_the_second_process_alone_is_told(tmp_path):
+    (tmp_path / "second.py").write_text(
+        "import os\n"
+        "from agents.maml import MAML\n"
+        "class Second(MAML):\n"
+        "    def adapt(self, support):\n"
+        "        if os.environ.get('RANK') == '1':\n"
+        "            raise ValueError('not with me')\n"
+        "        return super().adapt(support)\n"
+    )
+    words = ["run", "--env", "sine", "--agent", "second:Second", "--meta-batch", "2", *sets(*TINY), "--processes", "2"]
+    command = [sys.executable, "-m", "runners", *words, "--log-dir", str(tmp_path / "runs")]
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("fsl: second:Second on sine failed: ValueError: not with me")
+    assert "continue with: fsl run --resume " in last
+
+
+def test_a_gpu_for_each_process(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    check_gpus("cuda", 1)
+    check_gpus("cpu", 8)
+    with pytest.raises(FewShotError, match="2 processes need a GPU each"):
+        check_gpus("cuda", 2)
+
+
 def test_world_size_without_a_team(tmp_path):
     words = [sys.executable, "-m", "runners", "run", *SINE, "--log-dir", str(tmp_path / "runs")]
     env = os.environ | {"WORLD_SIZE": "2"}
@@ -226,6 +256,8 @@ def test_world_size_without_a_team(tmp_path):
     [
         (["--agent", "maml", "--meta-batch", "2", "--processes", "3"], "3 processes are too many: a meta-batch has 2"),
         (["--agent", "finetuning", "--processes", "2"], "2 processes are too many: a minibatch can not be split"),
+        (["--agent", "finetuning", "--meta-batch", "2"], "--meta-batch: "),
+        (["--agent", "maml", "--set", "env.data_dir=2024"], "env.data_dir is 2024, but must be the name of a folder"),
         (["--agent", "maml", "--precision", "bf16"], "bf16 is for Conv4's convolutions"),
         (["--agent", "maml", "--precision", "fp8"], "setting agent.precision is 'fp8', but"),
     ],
