@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import FrameType
@@ -28,7 +29,7 @@ def launch(folder: Path, count: int) -> int:
     port = free_port()
     words = [sys.executable, "-m", "runners", "run", "--resume", str(folder), *flags()]
     team: list[subprocess.Popen[bytes]] = []
-    words_of: dict[int, IO[bytes]] = {}  # what all but the first have to say: most of it the first says, too
+    asides: list[IO[bytes]] = []  # what all but the first have to say: most of it the first says, too
     asked: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -36,26 +37,26 @@ def launch(folder: Path, count: int) -> int:
         _send(team, number)
 
     old = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for rank in range(count):
-            if rank:
-                words_of[rank] = TemporaryFile()  # noqa: SIM115 - it lives as long as the dictionary
-            env = os.environ | {MARK: "1"} | place(rank, count, port)
-            team.append(subprocess.Popen(words, env=env, stderr=words_of.get(rank)))
-        codes = _wait(team)
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-        _send(team, signal.SIGKILL)
+    with ExitStack() as files:
+        try:
+            for rank in range(count):
+                if rank:
+                    asides.append(files.enter_context(TemporaryFile()))
+                env = os.environ | {MARK: "1"} | place(rank, count, port)
+                team.append(subprocess.Popen(words, env=env, stderr=asides[-1] if rank else None))
+            codes = _wait(team)
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+            _send(team, signal.SIGKILL)
+        said = [""] + [_read(aside) for aside in asides]
     if asked:
         return 128 + asked[0]
     dead = sorted(((rank, code) for rank, code in codes.items() if code), key=lambda one: one[1] != 2)
     if not dead or codes[0] == 2:
         return codes[0]
     rank, code = dead[0]
-    if rank:
-        words_of[rank].seek(0)
-        print(words_of[rank].read().decode(errors="replace"), end="", file=sys.stderr)
+    print(said[rank], end="", file=sys.stderr)
     if code == 2:  # bad input: it has said all
         return 2
     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed with exit code {code}"
@@ -71,6 +72,11 @@ def launched() -> bool:
 def tells() -> bool:
     """Whether this process is the one of its team that tells the result: the launcher, or torchrun's first."""
     return not launched() and os.environ.get("RANK", "0") == "0"
+
+
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def _send(team: list[subprocess.Popen[bytes]], number: int) -> None:
