@@ -71,4 +71,5 @@ def load(folder: str | Path) -> Agent:
     from runners.records import read_settings
     from runners.retest import best_agent
 
-    return best_agent(make_plan(read_settings(Path(folder))), Path(folder))
+    agent, _ = best_agent(make_plan(read_settings(Path(folder))), Path(folder))
+    return agent

@@ -107,7 +107,7 @@ def test(result: dict[str, Any]) -> Section:
 def looks(folder: Path) -> list[Section]:
     """The adaptation of test tasks step by step, and the first of them as a picture, with the best weights."""
     plan = make_plan(read_settings(folder))
-    agent = best_agent(plan, folder)
+    agent, _ = best_agent(plan, folder)
     with evaluating(agent):
         return [("Adaptation", "", [*trajectories(plan, agent), *episode(plan, agent)])]
 

@@ -20,6 +20,7 @@ from runners.records import read_settings
 from runners.result import build, short_hash
 from runners.run_dir import write_json
 from runners.settings import Settings
+from runners.track import Progress
 
 
 def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, Any], Path]:
@@ -42,12 +43,11 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     settings |= changes | {"env": f"{own.source.address}->{env or own.target.address}"}
     plan = make_plan(settings)
     tune(plan.run.threads)
-    agent = best_agent(plan, folder, ", ".join(changes) or "env")
+    agent, tested = best_agent(plan, folder, ", ".join(changes) or "env")
     test_env = plan.make_env("test", plan.run.eval_batch)
     seeds = frozen_seeds("test", plan.run.test_tasks)
     with progress("testing", len(seeds), "tasks") as report:
         (scores,) = evaluate(agent, test_env, seeds, lambda done: report(done, ""))
-    tested = checkpoint.load(folder / "best.pt")["tasks_seen"]
     result = build(plan, test_env, seeds, scores) | {"run": folder.name, "best_at_tasks": tested}
     told_apart = short_hash([result["episode_hash"], result["settings"]])
     what = f"eval-{plan.pair.target.name}"
@@ -63,15 +63,16 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     return result, file
 
 
-def best_agent(plan: Plan, folder: Path, changed: str = "the code") -> Agent:
-    """The plan's agent with the best weights of the run in `folder`, in eval mode.
+def best_agent(plan: Plan, folder: Path, changed: str = "the code") -> tuple[Agent, int]:
+    """The plan's agent with the best weights of the run in `folder`, in eval mode, and after how many tasks they were.
 
     changed: what may be why they do not fit, for the FewShotError that says so.
     """
-    content = checkpoint.load(folder / "best.pt", plan.device)
+    file = folder / "best.pt"
+    content = checkpoint.load(file, plan.device)
     agent = plan.make_agent()
     try:
         agent.load_state(content["agent"])
     except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise FewShotError(f"the weights of {folder} do not fit what was changed ({changed})") from error
-    return agent.eval()
+    return agent.eval(), checkpoint.fitting(Progress, content, file).tasks_seen
