@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from agents.chart import Chart
+from agents.charts import Chart
 from fewshot_env.episode import Episode, Split, TaskSpec
 
 Count = Annotated[int, Field(le=10**6)]
@@ -61,7 +61,7 @@ class Agent(nn.Module, ABC):
     """False for an agent without meta-training, which `fsl run` then skips."""
 
     stackable: ClassVar[bool] = False
-    """True where every parameter has independent runs as its first axis, so that they can be stacked (agents.stack)."""
+    """True where every parameter has independent runs as its first axis, so that they can be stacked (agents.engine.stack)."""
 
     def __init__(self, spec: TaskSpec, config: AgentConfig) -> None:
         super().__init__()

@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.base import AgentConfig, Count
-from agents.chart import Chart, update_by_gradient
-from agents.inner_loop import Step, UpdateRule, Watch, inner_loop
-from agents.nets import LinearHead, Net
+from agents.charts import Chart, update_by_gradient
+from agents.engine.inner_loop import Step, UpdateRule, Watch, inner_loop
+from agents.networks.network import LinearHead, Net
+from agents.networks.objectives import support_objective
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
-from agents.objectives import support_objective
 from fewshot_env.episode import Split, TaskSpec
 
 

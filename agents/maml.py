@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from agents.base import AgentConfig
+from agents.engine.inner_loop import UpdateRule
 from agents.gradient_based import GradientBased, GradientBasedConfig
-from agents.inner_loop import UpdateRule
-from agents.nets import Net
+from agents.networks.network import Net
 from fewshot_env.episode import TaskSpec
 
 

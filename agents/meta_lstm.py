@@ -17,11 +17,11 @@ from torch.utils.checkpoint import checkpoint
 
 from agents import kernels
 from agents.base import AgentConfig, Count
-from agents.chart import Chart, by_step, quantiles
-from agents.coordinates import LSTMStep
+from agents.charts import Chart, by_step, quantiles
+from agents.engine.inner_loop import Step, UpdateRule
 from agents.gradient_based import GradientBased, GradientBasedConfig
-from agents.inner_loop import Step, UpdateRule
-from agents.nets import Net, Shapes, size_of, unpack
+from agents.kernels.coordinates import LSTMStep
+from agents.networks.network import Net, Shapes, size_of, unpack
 from fewshot_env.episode import Split, TaskSpec
 
 P = 10.0  # range of the preprocessing (Andrychowicz et al. 2016, Appendix A)

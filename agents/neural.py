@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from agents.base import Agent, AgentConfig, Count
-from agents.nets import Body, Net, conv4_size, make_body
-from agents.objectives import predict_once
+from agents.networks.network import Body, Net, conv4_size, make_body
+from agents.networks.objectives import predict_once
 from fewshot_env.episode import Split, TaskSpec
 
 

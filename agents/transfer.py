@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from agents.base import AgentConfig, Count
-from agents.nets import CosineHead, Head, LinearHead, Net
+from agents.networks.network import CosineHead, Head, LinearHead, Net
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
 

@@ -15,11 +15,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.base import AgentConfig, Count
-from agents.chart import Chart
-from agents.coordinates import feedforward, feedforward_layers, feedforward_size
+from agents.charts import Chart
+from agents.engine.inner_loop import UpdateRule
 from agents.gradient_based import GradientBased, GradientBasedConfig
-from agents.inner_loop import UpdateRule
-from agents.nets import Net
+from agents.kernels.coordinates import feedforward, feedforward_layers, feedforward_size
+from agents.networks.network import Net
 from fewshot_env.episode import Split, TaskSpec
 
 

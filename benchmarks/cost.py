@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agents.stack import Stack
+from agents.engine.stack import Stack
 from fewshot_env.rng import task_seeds
 from fewshot_env.vector import FewShotVectorEnv
-from runners.bench import Cell, sampler_of
-from runners.evaluate import evaluate, frozen_seeds
-from runners.machine import device_name, tune
+from runners.config.machine import device_name, tune
+from runners.config.settings import section
+from runners.evaluation.evaluate import evaluate, frozen_seeds
 from runners.reproduce.experiments import AGENTS, GRADIENT_ONLY
-from runners.settings import section
-from runners.step import outer_step
+from runners.training.bench import Cell, sampler_of
+from runners.training.step import outer_step
 
 AT_LEAST = 1.0
 """Seconds of CPU time for every rate."""

@@ -11,11 +11,11 @@ import time
 
 import torch
 
-from agents.conv4_objective import Conv4Objective
-from agents.nets import LinearHead, Net, make_body
-from agents.objective import MLPObjective, Objective
+from agents.networks.conv4_pass import Conv4Objective
+from agents.networks.network import LinearHead, Net, make_body
+from agents.networks.objective import MLPObjective, Objective
 from fewshot_env.episode import Split, TaskSpec
-from runners.machine import tune
+from runners.config.machine import tune
 
 ROUNDS = 15
 SINE = TaskSpec("regression", (1,), 1, 1, (-5, 5), (-10, 10))

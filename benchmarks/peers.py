@@ -38,12 +38,12 @@ from plain import PlainLSTM, PlainMAML, PlainTurtle
 from torch import Tensor
 
 import agents
+from agents.engine.stack import Stack
 from agents.gradient_based import GradientBased
-from agents.stack import Stack
 from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.rng import task_seeds
 from fewshot_env.sine import SineSampler
-from runners.machine import tune
+from runners.config.machine import tune
 
 MINI = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
 TOLERANCE = 1e-9  # of the first meta-gradients in float64

@@ -15,7 +15,7 @@ import torch
 import agents
 from agents.gradient_based import GradientBased
 from fewshot_env.episode import Episode, Split, TaskSpec
-from runners.machine import tune
+from runners.config.machine import tune
 
 MINI = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
 TASKS = 5

@@ -22,7 +22,7 @@ from fewshot_env.data.write import write_store
 from fewshot_env.images import ImageSampler
 from fewshot_env.rng import task_seeds
 from fewshot_env.store import ImageStore
-from runners.machine import tune
+from runners.config.machine import tune
 
 ROUNDS, EPISODES, BATCHES = 15, 100, (1, 4, 10)
 CLASSES, PER_CLASS = 64, 600

@@ -16,7 +16,7 @@ from PIL import Image
 from fewshot_env.rng import task_seeds
 from fewshot_env.worlds import glyphs, textures
 from fewshot_env.worlds.sampler import IMAGES, Glyphs, Textures, World
-from runners.machine import tune
+from runners.config.machine import tune
 
 
 def best(work: Callable[[], object], rounds: int = 5) -> float:

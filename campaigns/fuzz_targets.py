@@ -26,12 +26,13 @@ from fewshot_env.data.unpickle import read_pickle
 from fewshot_env.images import ImageSampler
 from fewshot_env.pair import EnvPair
 from fewshot_env.store import ImageStore
-from runners import compare, replay, report, report_figures, train
-from runners.lock import HOLDER, _holder
-from runners.loggers import JSONLines, read_rows, write_csv
-from runners.past import past_runs
-from runners.plan import make_plan
-from runners.records import ChartLine, RowLine, read_result, read_settings
+from runners.cli import replay
+from runners.config.plan import make_plan
+from runners.config.settings import read_file, read_pairs
+from runners.distributed.process_group import ALONE
+from runners.loggers.base import JSONLines, read_rows, write_csv
+from runners.reporting import compare, report, report_figures
+from runners.reporting.runs import past_runs
 from runners.reproduce.counted import Run
 from runners.reproduce.earlier import Earlier
 from runners.reproduce.experiments import EXPERIMENTS
@@ -39,9 +40,10 @@ from runners.reproduce.grid import Experiment
 from runners.reproduce.report import write
 from runners.reproduce.runs import Runs
 from runners.reproduce.summary import numbers, summaries
-from runners.settings import read_file, read_pairs
-from runners.team import ALONE
-from runners.track import Track
+from runners.storage.lock import HOLDER, _holder
+from runners.storage.schemas import ChartLine, RowLine, read_result, read_settings
+from runners.training import trainer
+from runners.training.run_state import Track
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def archives() -> list[bytes]:
 def saved_run() -> tuple[bytes, bytes, dict[str, Any]]:
     """last.pt of a small run, a saved episode of it, and its settings."""
     from fewshot_env.sine import SineSampler
-    from runners import faults
+    from runners.evaluation import non_finite as faults
 
     plan = make_plan({"env": "sine", "agent": "maml", "agent.hidden": [3]})
     agent = plan.make_agent().train()
@@ -187,7 +189,7 @@ def targets() -> dict[str, Target]:
         put("last.pt", data, folder)
         track = Track(plan, folder, ALONE)
         assert track.content is not None
-        train.Run([plan], [folder])
+        trainer.Run([plan], [folder])
         return track
 
     def store(data: bytes, folder: Path, name: str) -> Any:

@@ -32,9 +32,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from fewshot_env import datasets  # noqa: E402
-from runners import cli, train  # noqa: E402
+from runners.cli import main as cli  # noqa: E402
+from runners.config.settings import read_pairs  # noqa: E402
 from runners.reproduce import experiments, grid  # noqa: E402
-from runners.settings import read_pairs  # noqa: E402
+from runners.training import trainer as train  # noqa: E402
 from tests.conftest import write_mini  # noqa: E402
 from tests.runners.test_resume import everything, same  # noqa: E402
 from tests.runners.test_seeds_and_processes import assert_close_runs  # noqa: E402

@@ -20,7 +20,8 @@ AGENTS = ("maml", "fo-maml", "turtle", "fo-turtle", "lstm", "lstm-enhanced", "fi
 GLYPHS = ["env.n_query=4", "agent.filters=8", "test_tasks=4", "val_tasks=4"]
 WATCHED = """
 import os, sys
-from runners import cli, train
+from runners.cli import main as cli
+from runners.training import trainer as train
 updates = int(sys.argv.pop(1))
 real, taken = train.outer_step, [0]
 def step(*args, **more):

@@ -11,7 +11,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
-from runners import describe
+from runners.cli import describe
 
 
 def math(source: str, *_: Any, **__: Any) -> str:

@@ -1,5 +1,5 @@
 """`python -m runners` is `fsl`."""
 
-from runners.start import main
+from runners.cli.start import main
 
 main()

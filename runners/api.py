@@ -38,14 +38,14 @@ def run(
     """
     import typer
 
-    from runners import carry_out
+    from runners.training import launcher as carry_out
 
     name = agent if isinstance(agent, str) else f"{agent.__module__}:{agent.__qualname__}"
     try:
         (folder,) = carry_out.begin({**settings, "env": env, "agent": name}, preset, Path(log_dir), 1, 1)
     except typer.Exit:
         raise KeyboardInterrupt from None
-    from runners.records import read_result
+    from runners.storage.schemas import read_result
 
     return Finished(folder, read_result(folder))
 
@@ -60,16 +60,16 @@ def test(  # no pytest function
     settings: what differs from the run's, for example `{"env.n_shot": 5}`. Returns the result, which is also
     written into the run's folder; raises FewShotError where the weights do not fit.
     """
-    from runners.retest import retest
+    from runners.evaluation.retest import retest
 
     return retest(Path(folder), env, dict(settings))[0]
 
 
 def load(folder: str | Path) -> Agent:
     """The agent of a run with its best weights, in eval mode; raises FewShotError where there are none."""
-    from runners.plan import make_plan
-    from runners.records import read_settings
-    from runners.retest import best_agent
+    from runners.config.plan import make_plan
+    from runners.evaluation.retest import best_agent
+    from runners.storage.schemas import read_settings
 
     agent, _ = best_agent(make_plan(read_settings(Path(folder))), Path(folder))
     return agent

@@ -37,7 +37,7 @@ def test_rooms_know_only_what_they_may(room):
 def test_the_command_line_imports_nothing_heavy(command):
     code = (
         f"import sys; sys.argv = ['fsl', *{command!r}]\n"
-        "from runners.cli import main\n"
+        "from runners.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'torchvision', 'tensorboard', 'matplotlib'} & set(sys.modules)\n"

@@ -108,7 +108,7 @@ def test_a_run_among_them(site):
 
 USE_EACH = """
 import contextlib, io, json, sys
-from runners.cli import main
+from runners.cli.main import main
 for option, name in json.loads(sys.argv[1]):
     sys.argv = ["fsl", "run", "--env", "sine", "--agent", "maml", option, name]
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runners import carry_out
-from runners.plan import make_plan
+from runners.config.plan import make_plan
+from runners.training import launcher as carry_out
 from tests.runners.helpers import main
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +96,7 @@ def test_runs_resolve(command, monkeypatch, tmp_path):
     monkeypatch.setattr(carry_out, "planned", planned)
     monkeypatch.setattr(carry_out, "_carry_out", lambda *_: None)
     monkeypatch.setattr(carry_out, "report", lambda folders: ({}, ""))
-    monkeypatch.setattr("runners.estimate.estimate", lambda *_: ({}, ""))
+    monkeypatch.setattr("runners.training.estimate.estimate", lambda *_: ({}, ""))
     monkeypatch.chdir(tmp_path)
     words = [STAND_INS.get(word, word) for word in shlex.split(command, comments=True)[1:]]
     assert main(*words) == 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import agents
-from agents.stack import Stack
+from agents.engine.stack import Stack
 from fewshot_env.data.check import check
 from fewshot_env.data.source import SourceImage, Wish
 from fewshot_env.datasets import prepare
@@ -20,9 +20,9 @@ from fewshot_env.images import CUB, MiniImageNet
 from fewshot_env.rng import SPLITS, task_seeds
 from fewshot_env.store import ImageStore, checksum
 from fewshot_env.vector import FewShotVectorEnv
-from runners.evaluate import evaluate, frozen_seeds, summarise
-from runners.machine import tune
-from runners.step import outer_step
+from runners.config.machine import tune
+from runners.evaluation.evaluate import evaluate, frozen_seeds, summarise
+from runners.training.step import outer_step
 from tests.fewshot_env.test_layouts import as_folders, packed, same
 from tests.runners.helpers import TINY, main, only_run, result_of, sets
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict
 
-from runners.records import Count, Duration, Record, Score, Words
+from runners.storage.schemas import Count, Duration, Record, Score, Words
 
 
 class Run(Record):

@@ -9,10 +9,10 @@ from typing import Literal
 from pydantic import model_validator
 
 from fewshot_env.errors import FewShotError
-from runners.records import Record, Words, fit, parse
 from runners.reproduce.counted import Run
 from runners.reproduce.grid import Cell, Experiment, Score
 from runners.reproduce.runs import Runs
+from runners.storage.schemas import Record, Words, fit, parse
 
 Scored = tuple[str, str | None, Score]
 """What the runs of a cell have in common: their identity, the target, and what is scored."""

@@ -16,9 +16,9 @@ import torch
 import typer
 
 from fewshot_env.errors import FewShotError
+from runners.distributed.process_group import Team
+from runners.distributed.stop import Interrupted, stop_signals
 from runners.reproduce.jobs import Job
-from runners.stop import Interrupted, stop_signals
-from runners.team import Team
 
 EXECUTORS = ("here", "local", "slurm")
 POLL_SECONDS = 2.0

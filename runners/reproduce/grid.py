@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fewshot_env.datasets import DATASETS
-from runners.settings import Settings
+from runners.config.settings import Settings
 
 Kind = Literal["figure", "table"]
 Score = Literal["test", "validation"]

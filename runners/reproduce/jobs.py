@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runners import carry_out
-from runners.lock import InUse
-from runners.plan import make_plan, side_by_side
+from runners.config.plan import make_plan, side_by_side
 from runners.reproduce.earlier import Earlier
 from runners.reproduce.grid import Cell, Experiment, Scale
 from runners.reproduce.runs import Runs
+from runners.storage.lock import InUse
+from runners.training import launcher as carry_out
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Job:
 
     def __call__(self) -> None:
         """Carry the job out from wherever it stands; do nothing where another process has it in hand."""
-        from runners.retest import retest
+        from runners.evaluation.retest import retest
 
         unfinished = [folder for folder in self.folders if not (folder / "result.json").exists()]
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from runners.picture import save
+from runners.reporting.picture import save
 from runners.reproduce.experiments import turtle_row
 from runners.reproduce.grid import Experiment
 from runners.reproduce.statistics import Estimate

@@ -16,7 +16,7 @@ from runners.reproduce.plot import draw
 from runners.reproduce.runs import Runs
 from runners.reproduce.statistics import PAPER, PUBLISHED, apart
 from runners.reproduce.summary import Summaries, Summary, each_once, estimate, mean, numbers
-from runners.run_dir import write_json, write_text
+from runners.storage.run_folder import write_json, write_text
 
 HEAD = ("agent", "setting", "runs", "diverged tasks", "median ± 95 %", "published statistic", "beside", "meet")
 HOURS = "hours a run"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_env.errors import FewShotError
-from runners import run_dir
-from runners.loggers import read_rows
-from runners.plan import FREE, make_plan
-from runners.records import drawable, read_result, read_settings
+from runners.config.plan import FREE, make_plan
+from runners.config.settings import Settings
+from runners.evaluation.result import short_hash
+from runners.loggers.base import read_rows
 from runners.reproduce.grid import Cell, Scale
-from runners.result import short_hash
-from runners.settings import Settings
+from runners.storage import run_folder as run_dir
+from runners.storage.schemas import drawable, read_result, read_settings
 
 NO_MATTER = ("seed", *FREE)
 """Settings that tell runs of one cell apart, or change no score."""

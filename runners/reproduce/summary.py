@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fewshot_env.errors import FewShotError
-from runners.records import fit
+from runners.evaluation.result import finite
 from runners.reproduce.counted import Run
 from runners.reproduce.earlier import Earlier
 from runners.reproduce.grid import Cell, Experiment, Scale
 from runners.reproduce.runs import Runs, best_validation
 from runners.reproduce.statistics import Estimate, mean_over_runs, mean_without_outliers, median_over_runs
-from runners.result import finite
+from runners.storage.schemas import fit
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from agents.chart import update_by_gradient
+from agents.charts import update_by_gradient
 from tests.agents.helpers import batch_of_tasks, make_agent
 
 

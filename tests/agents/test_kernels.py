@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from agents import kernels
-from agents.conv4_block import BlockMath, CompiledBlockMath
-from agents.conv4_objective import Conv4Pass, conv4_features
-from agents.coordinates import feedforward, feedforward_in_torch, feedforward_size
+from agents.kernels.coordinates import feedforward, feedforward_in_torch, feedforward_size
 from agents.meta_lstm import LSTMConfig, LSTMRule, LSTMState
-from agents.nets import Conv4Body, size_of, unpack
+from agents.networks.conv4_block import BlockMath, CompiledBlockMath
+from agents.networks.conv4_pass import Conv4Pass, conv4_features
+from agents.networks.network import Conv4Body, size_of, unpack
 from fewshot_env.episode import Split
 from tests.agents.helpers import IMAGES, SINE, batch_of_tasks, make_agent
 

@@ -14,7 +14,7 @@ CODE = """
 import sys, torch, agents
 from fewshot_env.episode import Episode
 from fewshot_env.sine import SineSampler
-from runners.machine import tune
+from runners.config.machine import tune
 from tests.agents.helpers import IMAGES, SINE, batch_of_tasks
 tune(1)
 name, kind = sys.argv[1:]

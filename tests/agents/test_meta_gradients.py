@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from agents import kernels
-from agents.conv4_objective import Conv4Objective
-from agents.nets import Conv4Body, LinearHead, MLPBody, Net
-from agents.objective import MLPObjective, Objective
+from agents.networks.conv4_pass import Conv4Objective
+from agents.networks.network import Conv4Body, LinearHead, MLPBody, Net
+from agents.networks.objective import MLPObjective, Objective
 from fewshot_env.episode import Split, TaskSpec
 from tests.agents.helpers import (
     agent_meta_loss,

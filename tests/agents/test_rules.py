@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import agents
 from agents import kernels
 from agents.meta_lstm import LSTMConfig, LSTMRule, preprocess
-from agents.nets import CosineHead, LinearHead, Net, make_body, unpack
+from agents.networks.network import CosineHead, LinearHead, Net, make_body, unpack
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
 from tests.agents.helpers import SINE, batch_of_tasks, make_agent

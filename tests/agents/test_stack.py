@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from agents.stack import Stack, can_stack
+from agents.engine.stack import Stack, can_stack
 from fewshot_env.episode import Episode, Split
 from tests.agents.helpers import SINE, batch_of_tasks, make_agent
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from agents.nets import unpack
+from agents.networks.network import unpack
 from tests.agents.helpers import agent_meta_loss, batch_of_tasks, gradients, make_agent
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from runners import checkpoint
 from runners.reproduce import executors
 from runners.reproduce.earlier import Earlier
 from runners.reproduce.grid import Cell, Experiment, Scale
 from runners.reproduce.jobs import missing
 from runners.reproduce.runs import Runs
+from runners.storage import checkpoint
 from tests.runners.helpers import MAML, main, only_run, result_of, sets
 from tests.runners.test_reproduce import counts, results, tiny  # noqa: F401
 

@@ -8,7 +8,7 @@ from gymnasium.vector import AsyncVectorEnv
 import fewshot_env  # noqa: F401  registers the ids
 from fewshot_env.vector import FewShotVectorEnv
 from fewshot_env.worlds.sampler import Glyphs
-from runners.evaluate import episode_hash, frozen_seeds
+from runners.evaluation.evaluate import episode_hash, frozen_seeds
 
 
 def make(number=0):

@@ -30,7 +30,7 @@ def main(*words):
     """Run `fsl` in this process; returns the exit code."""
     import pytest
 
-    from runners import cli
+    from runners.cli import main as cli
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["fsl", *map(str, words)])

@@ -10,7 +10,7 @@ import torch
 import runners
 from agents.chance import Chance
 from fewshot_env.errors import FewShotError
-from runners import train
+from runners.training import trainer as train
 from tests.runners.helpers import main, only_run, result_of
 
 TINY = {"train_tasks": 24, "val_every": 12, "val_tasks": 4, "test_tasks": 6}

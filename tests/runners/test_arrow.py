@@ -28,7 +28,7 @@ def in_shell(tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "here").mkdir()
 
-    def run(shell, line, program="from runners.arrow import rescue; print(rescue(sys.argv[1:]))", terminal=False):
+    def run(shell, line, program="from runners.cli.arrow import rescue; print(rescue(sys.argv[1:]))", terminal=False):
         fsl = tmp_path / "bin" / "fsl"
         fsl.write_text(f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n{program}\n")
         fsl.chmod(0o755)
@@ -102,7 +102,7 @@ def test_prepared_images_of_ones_own_are_known(in_shell, tmp_path):
 
 @pytest.mark.parametrize("line", ["fsl run --env mini->notes.txt", "fsl run --env mini- >/dev/null"])
 def test_what_can_not_be_rescued_is_told(line, in_shell):
-    done = in_shell("sh", line, "from runners.cli import main; main()")
+    done = in_shell("sh", line, "from runners.cli.main import main; main()")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "a shell takes the > of an unquoted arrow for itself; quote it, --env 'mini->TARGET'" in done.stderr
@@ -110,7 +110,7 @@ def test_what_can_not_be_rescued_is_told(line, in_shell):
 
 @pytest.mark.parametrize("words", [[], ["--env"], ["--env", "mini->cub"], ["list"], ["run", "--agent", "a-"]])
 def test_other_command_lines_stay_as_they_are(words):
-    from runners.arrow import rescue
+    from runners.cli.arrow import rescue
 
     assert rescue(words) == words
 
@@ -118,11 +118,11 @@ def test_other_command_lines_stay_as_they_are(words):
 def test_the_whole_command_and_eval(in_shell, data_dir, tmp_path):
     small = " ".join(sets(*TINY, "env.n_query=2", "agent.filters=4", "agent.inner_steps=1"))
     line = f"{COMMAND} --data-dir {data_dir} --log-dir {tmp_path}/runs --n-way 3 {small}"
-    done = in_shell("sh", line, "from runners.cli import main; main()")
+    done = in_shell("sh", line, "from runners.cli.main import main; main()")
     assert done.returncode == 0, done.stderr
     assert "test on cub: accuracy" in done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert json.loads((run / "result.json").read_text())["env"] == "mini->cub"
-    done = in_shell("sh", f"fsl eval {run} --env mini->cub", "from runners.cli import main; main()")
+    done = in_shell("sh", f"fsl eval {run} --env mini->cub", "from runners.cli.main import main; main()")
     assert "--env is 'mini->cub', but a test has one environment" in done.stderr
     assert list(in_shell.here.iterdir()) == []

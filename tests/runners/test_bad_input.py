@@ -304,7 +304,7 @@ def test_too_many_seeds(tmp_path, capsys):
     ],
 )
 def test_memory_that_does_not_suffice(error, tmp_path, capsys, monkeypatch):
-    from runners import train
+    from runners.training import trainer as train
 
     def step(*_, **__):
         raise error

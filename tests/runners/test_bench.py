@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runners.bench import Cell, check, measure, sampler_of, table
+from runners.training.bench import Cell, check, measure, sampler_of, table
 from tests.runners.helpers import fsl, main
 
 FAST = {"filters": 4, "inner_steps": 1}

@@ -49,7 +49,7 @@ def test_help_fits_and_needs_no_colour(words, width, capsys, monkeypatch):
 
 
 def test_help_names_the_defaults_that_runs_have(capsys, monkeypatch):
-    from runners.plan import make_plan
+    from runners.config.plan import make_plan
 
     monkeypatch.setenv("COLUMNS", "1000")
     main("run", "--help")
@@ -162,7 +162,7 @@ def test_completion(shell, words, offered, tmp_path):
         pytest.skip(f"no {shell}")
     (tmp_path / "fsl").write_text(f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n")
     with (tmp_path / "fsl").open("a") as file:
-        file.write("from runners.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules\n")
+        file.write("from runners.cli.main import main\ntry: main()\nfinally: assert 'torch' not in sys.modules\n")
     (tmp_path / "fsl").chmod(0o755)
     place = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
     place |= {"FSL_HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
@@ -177,7 +177,7 @@ def test_completion(shell, words, offered, tmp_path):
 def test_a_foreign_agents_package_is_told(content, tmp_path):
     (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "__init__.py").write_text(content)
-    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; from runners.cli import main; main()"
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; from runners.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("fsl: the package `agents` that Python finds is not fewshot's (")

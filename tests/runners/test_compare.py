@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runners import compare
-from runners.compare import Scored, difference, verdict
-from runners.compare_view import table
+from runners.reporting import compare
+from runners.reporting.compare import Scored, difference, verdict
+from runners.reporting.compare_view import table
 from tests.runners.helpers import TINY, main, sets
 
 

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from runners import records
-from runners.loggers import JSONLines, read_rows
+from runners.loggers.base import JSONLines, read_rows
 from runners.reproduce.runs import best_validation
+from runners.storage import schemas as records
 from tests.runners.helpers import MAML, TINY, main, only_run, sets
 
 DEEP = "[" * 100_000
@@ -212,7 +212,7 @@ def test_files_that_can_not_be_written_have_the_name_that_was_given(where, run, 
 
 
 def test_a_folder_that_vanishes_under_a_run_is_the_error_that_is_told(tmp_path, monkeypatch, capsys):
-    from runners import train
+    from runners.training import trainer as train
 
     real = train.outer_step
 

@@ -10,7 +10,7 @@ from agents.chance import Chance
 from fewshot_env.episode import TaskSpec
 from fewshot_env.sine import SineSampler
 from fewshot_env.vector import FewShotVectorEnv
-from runners.evaluate import episode_hash, evaluate, frozen_seeds, in_words, summarise
+from runners.evaluation.evaluate import episode_hash, evaluate, frozen_seeds, in_words, summarise
 
 IMAGES = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
 SINE = SineSampler().spec
@@ -57,7 +57,7 @@ def test_predictions_that_are_not_finite_score_nan_and_padding_is_dropped():
 
 
 def test_such_weights_are_never_the_best_and_results_stay_json(tmp_path, monkeypatch):
-    from runners import train
+    from runners.training import trainer as train
     from tests.runners.helpers import TINY, main, only_run, sets
 
     real, calls = train.evaluate, [0]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fewshot_env.rng import task_seeds
-from runners import checkpoint
-from runners.evaluate import frozen_seeds
+from runners.evaluation.evaluate import frozen_seeds
+from runners.storage import checkpoint
 from tests.runners.helpers import SMALL_NET, TINY, main, only_run, result_of, sets
 
 BREAKS = """
@@ -147,7 +147,7 @@ def test_seeds_side_by_side_name_their_own(here, capsys):
 def test_examining_changes_nothing(here):
     from agents.registry import find
     from fewshot_env.sine import SineSampler
-    from runners.faults import examine
+    from runners.evaluation.non_finite import examine
 
     agent = find("turtle").load()
     agent = agent(SineSampler().spec, agent.Config()).train()

@@ -16,9 +16,9 @@ from fewshot_env.images import ImageSampler
 from fewshot_env.sine import SineSampler
 from fewshot_env.store import FORMAT, checksum
 from fewshot_env.vector import FewShotVectorEnv
-from runners.evaluate import evaluate, frozen_seeds
-from runners.loggers import Loggers
-from runners.look import show_test, show_validation
+from runners.evaluation.evaluate import evaluate, frozen_seeds
+from runners.loggers.base import Loggers
+from runners.loggers.show import show_test, show_validation
 from tests.runners.helpers import TINY, main, only_run, result_of, sets
 
 CLASSES = {"train": range(1, 7), "val": range(7, 12), "test": range(12, 17)}

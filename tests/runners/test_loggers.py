@@ -80,7 +80,7 @@ def test_a_logger_of_your_own_beside_tensorboard(tmp_path, own):
 def test_an_installed_package_offers_a_logger_by_name(tmp_path, own, monkeypatch):
     from importlib.metadata import EntryPoint
 
-    from runners import loggers
+    from runners.loggers import base as loggers
 
     point = EntryPoint("lines", "own_logger:Lines", "fsl.loggers")
     monkeypatch.setattr(loggers, "entry_points", lambda group: [point] if group == "fsl.loggers" else [])
@@ -109,7 +109,7 @@ def test_a_logger_that_is_missing_or_broken_is_refused_before_the_run(name, mess
 
 def test_a_missing_optional_package_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    monkeypatch.delitem(sys.modules, "runners.wandb_logger", raising=False)
+    monkeypatch.delitem(sys.modules, "runners.loggers.wandb", raising=False)
     assert main(*RUN, "--log-dir", tmp_path / "runs", "--logger", "wandb") == 2
     assert "pip install 'fewshot[wandb]'" in capsys.readouterr().err
 

@@ -13,7 +13,7 @@ def hook(event, args):
     if event.startswith("socket.") and event != "socket.gethostname":  # a name of this machine, asked of its kernel
         sys.__stderr__.write(f"NETWORK {event} {args[1:]}\\n")
 sys.addaudithook(hook)
-from runners.cli import main
+from runners.cli.main import main
 """
 ALL = """
 given = sys.argv[1:]

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair
-from runners.plan import make_plan
-from runners.settings import read_file, read_pairs
+from runners.config.plan import make_plan
+from runners.config.settings import read_file, read_pairs
 
 SINE = {"env": "sine", "agent": "maml"}
 KEYS = st.sampled_from(

@@ -74,7 +74,7 @@ def test_no_runs(tmp_path, capsys):
 def test_dry_run_writes_nothing_and_counts(agent, more, tmp_path, capsys, monkeypatch):
     import agents
     from fewshot_env.sine import SineSampler
-    from runners import estimate
+    from runners.training import estimate
 
     monkeypatch.setattr(estimate, "SECONDS", 0.0)
     monkeypatch.chdir(tmp_path)
@@ -97,7 +97,7 @@ def test_dry_run_writes_nothing_and_counts(agent, more, tmp_path, capsys, monkey
 
 
 def test_estimate_grows_with_the_work(tmp_path, capsys, monkeypatch):
-    from runners import estimate
+    from runners.training import estimate
 
     monkeypatch.setattr(estimate, "_time", lambda act, plan: (act(0), (1, 2.0))[1])
     monkeypatch.chdir(tmp_path)

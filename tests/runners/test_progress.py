@@ -2,8 +2,8 @@
 
 import pytest
 
-from runners import progress
-from runners.say import duration
+from runners.console import progress
+from runners.console.output import duration
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import time
 
 import pytest
 
-from runners import carry_out
-from runners.plan import make_plan
+from runners.config.plan import make_plan
+from runners.distributed.stop import Interrupted
 from runners.reproduce import executors, experiments
 from runners.reproduce.grid import Cell, Scale
 from runners.reproduce.runs import Runs
-from runners.stop import Interrupted
+from runners.training import launcher as carry_out
 from tests.runners.helpers import ROOT, main, sets
 
 TINY = {"train_tasks": 12, "val_every": 6, "val_tasks": 4, "test_tasks": 6, "eval_batch": 2}

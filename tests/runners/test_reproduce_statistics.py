@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from runners.evaluation.result import finite
 from runners.reproduce import paper
 from runners.reproduce.checks import Missing, close, each, everywhere, lower, somewhere
 from runners.reproduce.claims import check
@@ -18,7 +19,6 @@ from runners.reproduce.statistics import (
     median_over_runs,
 )
 from runners.reproduce.summary import Summary, estimate
-from runners.result import finite
 
 
 def test_the_papers_statistic():

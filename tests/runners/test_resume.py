@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from runners import checkpoint
-from runners.step import outer_step
+from runners.storage import checkpoint
+from runners.training.step import outer_step
 from tests.runners.helpers import IMAGES, MAML, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
 
 CASES = {
@@ -64,7 +64,7 @@ def test_resumed_equals_uninterrupted(case, stop_at, tmp_path, data_dir, monkeyp
     assert main("run", *CASES[case], *images, "--log-dir", tmp_path / "cut") == 130
     run = only_run(tmp_path / "cut")
     assert not (run / "result.json").exists()
-    monkeypatch.setattr("runners.train.outer_step", outer_step)
+    monkeypatch.setattr("runners.training.trainer.outer_step", outer_step)
     assert main("run", "--resume", run) == 0
     assert_equal_runs(tmp_path)
 
@@ -75,7 +75,7 @@ def test_resumed_equals_uninterrupted(case, stop_at, tmp_path, data_dir, monkeyp
 def test_interrupt_during_an_evaluation(evaluation, number, tmp_path, monkeypatch):
     """The run validates three times (at 0, 12 and 24 tasks) and tests once."""
     main("run", *CASES["turtle"], "--log-dir", tmp_path / "whole")
-    from runners import train
+    from runners.training import trainer as train
 
     real, calls = train.evaluate, [0]
 
@@ -144,7 +144,7 @@ def stop_in_step(number, monkeypatch):
         steps[0] += 1
         return outer_step(*args, **more)
 
-    monkeypatch.setattr("runners.train.outer_step", interrupted_step)
+    monkeypatch.setattr("runners.training.trainer.outer_step", interrupted_step)
 
 
 def test_what_a_folder_holds_must_be_of_one_run(tmp_path, monkeypatch, capsys):
@@ -152,7 +152,7 @@ def test_what_a_folder_holds_must_be_of_one_run(tmp_path, monkeypatch, capsys):
     for seed in (0, 1):
         stop_in_step(3, monkeypatch)
         assert main("run", *CASES["turtle"], "--seed", seed, "--log-dir", tmp_path / str(seed)) == 130
-    monkeypatch.setattr("runners.train.outer_step", outer_step)
+    monkeypatch.setattr("runners.training.trainer.outer_step", outer_step)
     one, other = only_run(tmp_path / "0"), only_run(tmp_path / "1")
     config, whole = (one / "config.json").read_text(), checkpoint.load(one / "last.pt")
 
@@ -190,7 +190,7 @@ def test_killed_between_saves_loses_nothing_that_was_saved(tmp_path):
     main("run", *CASES["turtle"], "--log-dir", tmp_path / "whole")
     killed = (
         "import os, signal, sys\n"
-        "from runners import cli, train\n"
+        "from runners.cli import main as cli\nfrom runners.training import trainer as train\n"
         "real, n = train.outer_step, [0]\n"
         "def step(*a, **more):\n"
         "    n[0] += 1\n"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fewshot_env.errors import FewShotError
-from runners.team import check_gpus
+from runners.distributed.process_group import check_gpus
 from tests.runners.helpers import IMAGES, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
 
 SINE = ["--env", "sine", "--agent", "maml", "--meta-batch", "4", *sets(*TINY)]
@@ -61,7 +61,7 @@ def test_seeds_whose_best_weights_are_of_different_moments(tmp_path):
 
 
 def test_stopped_seeds_go_on_together(tmp_path, monkeypatch, capsys):
-    from runners import train
+    from runners.training import trainer as train
 
     words = ["run", *SINE, "--seeds", 2, "--log-dir"]
     main(*words, tmp_path / "whole")

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 import agents
-from agents.stack import Stack
+from agents.engine.stack import Stack
 from fewshot_env.episode import Episode, Split
 from fewshot_env.rng import task_seeds
 from fewshot_env.shapes import by_shape
 from fewshot_env.sine import SineSampler
 from fewshot_env.vector import FewShotVectorEnv
 from fewshot_env.worlds.sampler import Glyphs
-from runners.evaluate import evaluate
-from runners.step import outer_step
+from runners.evaluation.evaluate import evaluate
+from runners.training.step import outer_step
 from tests.runners.helpers import SMALL_NET, TINY, main, only_run, result_of, sets
 from tests.runners.test_resume import assert_equal_runs
 from tests.runners.test_seeds_and_processes import assert_close_runs
@@ -94,9 +94,9 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, monkeypatch):
         steps[0] += 1
         return outer_step(*args, **more)
 
-    monkeypatch.setattr("runners.train.outer_step", interrupted)
+    monkeypatch.setattr("runners.training.trainer.outer_step", interrupted)
     assert main("run", *SINE, "--log-dir", tmp_path / "cut") == 130
-    monkeypatch.setattr("runners.train.outer_step", outer_step)
+    monkeypatch.setattr("runners.training.trainer.outer_step", outer_step)
     assert main("run", "--resume", only_run(tmp_path / "cut")) == 0
     assert_equal_runs(tmp_path)
 
@@ -130,7 +130,7 @@ def test_every_agent_on_a_mixture_of_unequal_tasks(agent, tmp_path, capsys):
 
 def test_reports_and_replays_know_only_the_classes_that_a_task_has(tmp_path):
     from fewshot_env.render import contact_sheet
-    from runners.faults import trace
+    from runners.evaluation.non_finite import trace
 
     sampler = family("glyphs")
     agent = agents.make("maml", sampler.spec, inner_steps=1, filters=4)

@@ -1,11 +1,11 @@
 """Seconds by phase, over interruptions."""
 
-from runners.stopwatch import Stopwatch
+from runners.training.stopwatch import Stopwatch
 
 
 def test_phases_add_up_with_those_of_earlier_parts(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("runners.stopwatch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("runners.training.stopwatch.time.monotonic", lambda: now[0])
     watch = Stopwatch({"train": 5.0})
     now[0] += 50  # before the first phase nothing counts
     watch.switch("train")

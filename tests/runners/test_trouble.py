@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from fewshot_env import durable
-from runners import checkpoint
-from runners.lock import locked
-from runners.loggers import JSONLines
+from runners.loggers.base import JSONLines
+from runners.storage import checkpoint
+from runners.storage.lock import locked
 from tests.runners.helpers import IMAGES, MAML, ROOT, SMALL_NET, TINY, fsl, main, only_run, result_of, sets
 from tests.runners.test_resume import assert_equal_runs, everything
 
@@ -59,7 +59,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
 def test_a_second_process_is_told_who_holds_a_run(tmp_path, capsys):
     run = unfinished(tmp_path)
     code = (
-        "import sys, time; from pathlib import Path; from runners.lock import locked\n"
+        "import sys, time; from pathlib import Path; from runners.storage.lock import locked\n"
         "with locked([Path(sys.argv[1])]): print('in', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, run], cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
@@ -168,7 +168,7 @@ def test_a_data_store_that_vanished(tmp_path, data_dir, capsys):
 
 def test_a_store_that_vanishes_under_a_run_costs_nothing(tmp_path, data_dir, monkeypatch, capsys):
     """What is mapped stays until the run ends; the target, not opened before the test, is asked for in one line."""
-    from runners import train
+    from runners.training import trainer as train
 
     shutil.copytree(data_dir, tmp_path / "data")
     words = ["run", "--env", "mini->cub", "--agent", "maml", *sets(*TINY, *SMALL_NET, *IMAGES)]
@@ -221,7 +221,7 @@ def test_rows_written_after_the_checkpoint_are_not_doubled(tmp_path):
 
 
 def test_a_group_of_runs_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch, capsys):
-    from runners import run_dir
+    from runners.storage import run_folder as run_dir
 
     real, written = run_dir.write_json, []
 
@@ -237,8 +237,8 @@ def test_a_group_of_runs_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch
 
 
 def test_runs_that_begin_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
-    from runners import run_dir
-    from runners.plan import make_plan
+    from runners.config.plan import make_plan
+    from runners.storage import run_folder as run_dir
 
     class Frozen(datetime):
         @classmethod

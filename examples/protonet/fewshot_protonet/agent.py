@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.base import AgentConfig
-from agents.nets import LinearHead, Net
+from agents.networks.network import LinearHead, Net
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
 from fewshot_env.errors import FewShotError

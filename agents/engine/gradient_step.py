@@ -1,0 +1,44 @@
+"""The gradient-step operator: the inner gradient as one autograd function.
+
+Forward computes g = grad L(theta) and keeps no graph of it. Backward receives v and returns the
+Hessian-vector product H v, computed anew. Everything above it - gradient descent, TURTLE, the LSTM - is
+ordinary autograd on weights, and memory grows with the inner steps by the weights and the rule's own
+state alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from agents.networks.objective import Objective
+
+
+class _Gradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, params: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(params)
+        ctx.objective = objective
+        grads, losses = objective.gradient(params)
+        ctx.mark_non_differentiable(losses)
+        return grads, losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        (params,) = ctx.saved_tensors
+        return ctx.objective.hessian_vector(params.detach(), v), None
+
+
+def inner_gradient(params: Tensor, objective: Objective, first_order: bool) -> tuple[Tensor, Tensor]:
+    """Gradients [B, P] and losses [B] at params [B, P]; the losses are constants.
+
+    The gradients are differentiable in params, but constants where first_order holds or autograd is off.
+    """
+    if first_order or not torch.is_grad_enabled():
+        return objective.gradient(params.detach())
+    grads, losses = _Gradient.apply(params, objective)
+    return grads, losses

@@ -1,0 +1,1 @@
+"""Base learners as functions of flat weights: MLP, Conv4, any nn.Module; heads; their objectives."""

@@ -1,0 +1,1 @@
+"""Settings and the resolved plan of a run."""

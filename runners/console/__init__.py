@@ -1,0 +1,1 @@
+"""Output on stdout and stderr, and progress."""

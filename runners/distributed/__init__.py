@@ -1,0 +1,1 @@
+"""Several processes that share every meta-batch, and stopping them together."""

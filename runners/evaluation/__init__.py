@@ -1,0 +1,1 @@
+"""Evaluation on frozen episodes, results and their statistics."""

@@ -1,0 +1,44 @@
+"""The result of a test as plain JSON: scores, episodes, settings, versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+from fewshot_env.vector import FewShotVectorEnv
+from runners.config.plan import Plan, versions
+from runners.evaluation.evaluate import episode_hash, summarise
+
+
+def build(plan: Plan, env: FewShotVectorEnv, seeds: list[int], scores: list[float]) -> dict[str, Any]:
+    """What `fsl run` and `fsl eval` write; a score or median that is not finite is null."""
+    result = summarise(plan.spec, scores) | {
+        "env": str(plan.pair),
+        "agent": plan.run.agent,
+        "bn": getattr(plan.agent_config, "bn", None),
+        "episode_hash": episode_hash(env, seeds),
+        "scores": [finite(plan.spec.reported(score)) for score in scores],
+        "settings": plan.settings,
+        "versions": versions(),
+    }
+    return result | {"median": finite(result["median"])}
+
+
+def numbers(result: dict[str, Any], prefix: str) -> dict[str, float]:
+    """The result's numbers as a row for the loggers: "test/accuracy", "test/ci95", "test/low", "test/high", ..."""
+    named = {result["metric"]: result["mean"], **{n: result[n] for n in ("ci95", "median", "diverged")}}
+    if result["ci95"] is not None:
+        named |= {"low": result["mean"] - result["ci95"], "high": result["mean"] + result["ci95"]}
+    return {f"{prefix}/{name}": value for name, value in named.items() if value is not None and math.isfinite(value)}
+
+
+def finite(value: float) -> float | None:
+    """The value, or None (null in JSON) where it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def short_hash(content: Any) -> str:
+    """Eight characters that tell contents apart."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

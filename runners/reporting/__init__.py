@@ -1,0 +1,1 @@
+"""What finished runs are turned into: the report page, comparisons, the list of runs."""

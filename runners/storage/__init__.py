@@ -1,0 +1,1 @@
+"""The run folder: checkpoints, lock, and the schemas of its files."""

@@ -1,0 +1,216 @@
+"""Records: the form of what a run's folder holds, asserted wherever it is read. What has another form is one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fewshot_env.errors import FewShotError
+from runners.config.settings import Settings
+
+BOUND = 1e100
+"""No number that is scored or drawn is larger: its square is finite, too."""
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Number = Annotated[int, Field(ge=1, le=2**53)]
+
+
+def _encodable(text: str) -> str:
+    """The text; raises ValueError where it holds half of a character, which nothing can draw."""
+    text.encode()
+    return text
+
+
+def _printable(text: str) -> str:
+    """The text; raises ValueError where it would do more on a page or a terminal than to be read."""
+    if not text.isprintable():
+        raise ValueError("it is not printable")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+Words = Annotated[str, AfterValidator(_printable)]
+Duration = Annotated[float, Field(ge=0, le=BOUND, allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=0, le=BOUND, allow_inf_nan=False)] | None
+"""An accuracy or a mean squared error; None: not finite."""
+
+
+class Record(BaseModel):
+    """A part of a file; what it holds besides is not looked at."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Line(Record):
+    """A line of a log."""
+
+    tasks: Count
+
+
+class RowLine(Line):
+    """A line of metrics.jsonl: numbers by tag, finite or not."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, Annotated[int, Field(ge=-(2**53), le=2**53)] | float]
+
+
+class ChartLine(Line):
+    """A line of charts.jsonl: a chart (agents.charts) by its name."""
+
+    name: Text
+    x_label: Text
+    y_label: Text
+    x: list[float]
+    lines: dict[Text, list[float]]
+    bands: dict[Text, Annotated[list[list[float]], Field(min_length=2, max_length=2)]]
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> ChartLine:
+        curves = [*self.lines.values(), *(curve for band in self.bands.values() for curve in band)]
+        if any(len(curve) != len(self.x) for curve in curves):
+            raise ValueError("its curves are not as long as its x")
+        return self
+
+
+class Chosen(Record):
+    """The settings that every reader asks for; make_plan checks the others."""
+
+    env: str
+    agent: str
+    seed: int = Field(ge=0, lt=2**63)
+    train_tasks: Count
+
+
+class Config(Record):
+    """config.json."""
+
+    settings: Chosen
+
+
+class Tested(Record):
+    """What `fsl run` and `fsl eval` write of a test."""
+
+    env: str
+    agent: str
+    metric: Literal["accuracy", "mse"]
+    mean: Score
+    ci95: Score
+    median: Score
+    tasks: Number
+    diverged: Count
+    episode_hash: Words
+    scores: list[Score]
+    settings: Chosen
+    versions: dict[Words, Words]
+
+    @model_validator(mode="after")
+    def _of_one_test(self) -> Tested:
+        if len(self.scores) != self.tasks:
+            raise ValueError(f"it has {len(self.scores)} scores of {self.tasks} tasks")
+        finite = sum(score is not None for score in self.scores)
+        if (self.mean is not None, self.ci95 is not None) != (finite > 0, finite > 1):
+            raise ValueError(f"its mean and ci95 are not those of its {finite} finite scores")
+        return self
+
+
+class Finished(Tested):
+    """result.json: also how the tested weights came about, and (not in older ones) how long it took, on what."""
+
+    trained_tasks: Count
+    best_at_tasks: Count
+    skipped_steps: Count = 0
+    seconds: dict[str, Duration] = {}
+    side_by_side: Number = 1
+    device: Words = ""
+
+
+Model = TypeVar("Model", bound=Record)
+
+
+def fit(model: type[Model], content: Any) -> Model:
+    """JSON's content as what it should be; raises ValueError, in a few words, where it is not."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where, wrong = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        wrong = wrong.partition(" or instance of ")[0]  # what our classes are called is no concern of a reader
+        raise ValueError(f"{where}: {wrong}" if where else wrong) from error
+
+
+def parse(text: str) -> Any:
+    """JSON's content; raises ValueError for whatever is none."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno} is not JSON") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a log, whatever they are; raises OSError where it can not be read."""
+    return file.read_text(errors="replace").splitlines()
+
+
+def read_lines(model: type[Model], file: Path) -> list[Model]:
+    """Every line of a log; raises FewShotError, which names the line, where one is not what fsl writes."""
+    found: list[Model] = []
+    try:
+        for line in lines_of(file):
+            found.append(fit(model, parse(line)))
+    except OSError as error:
+        raise FewShotError(f"{file} can not be read ({error.strerror or error}); put it back") from error
+    except ValueError as error:
+        raise FewShotError(
+            f"{file} can not be read: line {len(found) + 1} is not one that fsl wrote ({error}); remove that line"
+        ) from error
+    return found
+
+
+def must_exist(folder: Path) -> None:
+    """Raise FewShotError where there is no such folder."""
+    if not folder.exists():
+        raise FewShotError(f"there is no {folder}; name one of a run (fsl runs lists them)")
+
+
+def read_settings(folder: Path) -> Settings:
+    """The resolved settings of a run; raises FewShotError where the folder is not a run's."""
+    must_exist(folder)
+    try:
+        content = parse((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise FewShotError(f"{folder} is not the folder of a run (no readable config.json)") from error
+    try:
+        fit(Config, content)
+    except ValueError as error:
+        raise FewShotError(f"{folder / 'config.json'} is not what fsl wrote ({error}); put that back") from error
+    settings: Settings = content["settings"]
+    return settings
+
+
+def read_result(place: Path) -> dict[str, Any]:
+    """The result of a finished run, given its folder, or a file that `fsl eval` wrote.
+
+    Raises FewShotError where there is none, or it is not one that fsl wrote.
+    """
+    model, file = (Finished, place / "result.json") if place.is_dir() else (Tested, place)
+    if not file.exists():
+        raise FewShotError(f"{file.parent} has no result yet; finish it with: fsl run --resume {file.parent}")
+    try:
+        content = parse(file.read_text())
+        fit(model, content)
+    except (OSError, ValueError) as error:
+        what = f"remove it, then: fsl run --resume {place}" if model is Finished else "test again with fsl eval"
+        raise FewShotError(f"{file} is not a result that fsl wrote ({error}); {what}") from error
+    result: dict[str, Any] = content
+    return result
+
+
+def drawable(value: float | None) -> bool:
+    """Whether there is a number that a picture can show."""
+    return value is not None and math.isfinite(value) and abs(value) < BOUND

@@ -1,0 +1,1 @@
+"""Training: one run from start to result, several seeds, estimates and benchmarks."""
