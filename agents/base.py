@@ -1,11 +1,10 @@
-"""Agent: what every meta-learner is, and the settings all of them share."""
+"""Agent: what a method must say (`adapt`, `predict`) and may say, and the settings that all agents share."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -15,18 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from agents.charts import Chart
+from agents.engine.outer_step import OuterStep
 from fewshot_env.episode import Episode, Split, TaskSpec
+from fewshot_env.errors import FewShotError
 
-Count = Annotated[int, Field(le=10**6)]
-"""A setting that counts: more than any machine bears is refused before it is tried."""
+BoundedInt = Annotated[int, Field(le=10**6)]
+"""A whole number of a setting: more than any machine bears is refused before it is tried."""
 
 
 class AgentConfig(BaseModel):
-    """Settings of an agent. Subclasses add theirs; every default lives once and has its sentence."""
+    """Settings of an agent. Subclasses add theirs; every setting has its default and its sentence here, once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    meta_batch: Count = Field(
+    meta_batch: BoundedInt = Field(
         1, ge=1, description="tasks per outer step; their losses are summed (Algorithm 1, line 11)"
     )
     outer_lr: float = Field(0.001, gt=0, description="learning rate of Adam on the meta-parameters")
@@ -44,117 +45,164 @@ class AgentConfig(BaseModel):
 
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
-        """The paper's settings for such tasks, where they differ from the field defaults."""
+        """The paper's settings for such tasks, where they differ from the defaults."""
         return {}
 
 
 class Agent(nn.Module, ABC):
-    """A meta-learner: `adapt` on the support, `predict` on the query, learn with `meta_update`.
+    """A meta-learner: `adapt` on the support, `predict` on the query, learn from what was predicted.
 
-    In train mode (`agent.train()`) predictions carry their graph, which `meta_update` uses; in eval mode
-    no graph is kept. Subclasses define `adapt` and `predict`; `meta_update` suits any whose predictions
-    are differentiable in their parameters.
+    A method defines `adapt` and `predict`. Its meta-gradient is `meta_gradient`, by default that of the summed query
+    losses; the optimizer is `make_optimizer`, by default Adam. Everything else about an outer step belongs to
+    agents.engine.outer_step.OuterStep.
+
+    In train mode (`agent.train()`) what `adapt` and `predict` return carries its graph; in eval mode it carries none.
+    This class sees to it: a method need not set the grad mode.
+
+    Args:
+        spec: what the tasks are: kind, shape of an item, number of outputs.
+        config: the settings, an instance of `Config`.
+
+    Raises:
+        FewShotError: where a subclass overrides something that training would not call.
+
+    Example:
+        >>> agent = agents.make("maml", env.unwrapped.task_spec).train()
+        >>> adapted = agent.adapt(task.support)
+        >>> predictions = agent.predict(adapted, task.query.x)
+        >>> row = agent.meta_update(predictions, query_y)
     """
 
     Config: ClassVar[type[AgentConfig]] = AgentConfig
     learns: ClassVar[bool] = True
     """False for an agent without meta-training, which `fsl run` then skips."""
 
+    differentiates_adaptation: ClassVar[bool] = True
+    """False: `adapt` runs without a graph in train mode too, for methods whose meta-gradient does not need one."""
+
     stackable: ClassVar[bool] = False
-    """True where every parameter has independent runs as its first axis, so that they can be stacked (agents.engine.stack)."""
+    """True where every parameter has independent runs as its first axis, so that seeds train side by side
+    (agents.engine.stack). A subclass that changes what is computed must say so itself."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Set the grad mode around what a subclass defines; drop `stackable` where it changes what is computed."""
+        super().__init_subclass__(**kwargs)
+        for name in _GRAPHED & cls.__dict__.keys():
+            setattr(cls, name, _with_grad_mode(name, cls.__dict__[name]))
+        if _COMPUTES & cls.__dict__.keys() and "stackable" not in cls.__dict__:
+            cls.stackable = False
 
     def __init__(self, spec: TaskSpec, config: AgentConfig) -> None:
         super().__init__()
+        for name, instead in _BYPASSED.items():
+            if getattr(type(self), name, None) is not getattr(Agent, name, None):
+                raise FewShotError(f"{type(self).__name__} overrides {name}, which training does not call; {instead}")
         self.spec = spec
         self.config = config
+        self.name = f"{type(self).__module__}:{type(self).__qualname__}"
+        """The registered name, or "module:Class"."""
         self.runs = 1
-        self.reduce: Callable[[list[Tensor]], None] = _alone
-        """Sums tensors over the processes that share a meta-batch, in place."""
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._sums: Tensor | None = None
+        self._outer: OuterStep | None = None
 
     @property
     def at_once(self) -> int | None:
-        """Tasks of a meta-batch worth computing at once; None: all. The rest follows through `accumulate`."""
+        """Tasks of a meta-batch worth computing at once; None: all. The others follow as further parts."""
         return None
+
+    @property
+    def outer_clip_norm(self) -> float | None:
+        """Bound on the norm of the whole meta-gradient, or None."""
+        return self.config.outer_clip_norm
 
     @abstractmethod
     def adapt(self, support: Split) -> Any:
-        """Learn from the support of B tasks; pure: it never changes the agent.
+        """Learn from the support of B tasks, without changing the agent.
 
-        support: x [B, S, *in_shape], y [B, S] or [B, S, 1]. S = 0 gives the prior. What is returned is
-        the agent's own affair; `predict` takes it.
+        Args:
+            support: x [B, S, *in_shape] float32; y int64 [B, S] in [0, N) or float32 [B, S, N]. S = 0 asks for the
+                state before any adaptation.
+
+        Returns:
+            Whatever `predict` needs. Tasks must not influence each other.
         """
 
     @abstractmethod
     def predict(self, adapted: Any, query_x: Tensor) -> Tensor:
-        """Answer query items [B, Q, *in_shape]: logits [B, Q, n_way] or values [B, Q, 1]."""
+        """Predict query items.
 
-    def meta_update(self, predictions: Tensor, query_y: Tensor) -> dict[str, float]:
-        """One outer step on marked predictions: sum of task losses, backward, clip, Adam (Algorithm 1, line 11).
+        Args:
+            adapted: what `adapt` returned for the same B tasks.
+            query_x: [B, Q, *in_shape] float32.
 
-        Tasks given to `accumulate` since the last step are part of it. Returns "loss" and "score" (means over tasks)
-        and "grad_norm" (before clipping). A step whose loss or gradient is not finite changes nothing and is
-        reported as "skipped" = 1.
+        Returns:
+            Scores (logits) [B, Q, N] for classification, values [B, Q, N] for regression with N outputs.
         """
-        self.accumulate(predictions, query_y)
-        return self.meta_step()[0]
 
-    def accumulate(self, predictions: Tensor, query_y: Tensor) -> None:
-        """Add the gradient of one part of the meta-batch; the graph of its predictions is used up."""
-        if self._sums is None:
-            self.optimizer.zero_grad(set_to_none=True)
+    def meta_gradient(self, adapted: Any, predictions: Tensor, query_y: Tensor) -> Tensor:
+        """Add the meta-gradient of B tasks to the parameters' .grad.
+
+        The default is the gradient of the summed query losses (Algorithm 1, line 11). It is called once for each part
+        of a meta-batch, in every process; what it adds is summed.
+
+        Args:
+            adapted: what `adapt` returned for these tasks.
+            predictions: [B, Q, N], with their graph.
+            query_y: the query's answers, [B, Q] or [B, Q, N].
+
+        Returns:
+            The tasks' losses [B], for the log and to find steps that are not finite.
+        """
         losses = self.spec.loss(predictions, query_y)
-        scores = self.spec.score(predictions.detach(), query_y)
-        sums = torch.stack([losses.detach(), scores, torch.ones_like(scores)]).view(3, self.runs, -1).sum(2)
-        self._sums = sums if self._sums is None else self._sums + sums
         losses.sum().backward()
+        return losses
 
-    def meta_step(self) -> list[dict[str, float]]:
-        """Clip and take the step that `accumulate` prepared; what `meta_update` returns, for each run."""
-        assert self._sums is not None, "there is nothing to learn from: call accumulate first"
-        parameters = [p for p in self.parameters() if p.grad is not None]
-        grads = [p.grad for p in parameters if p.grad is not None]
-        self.reduce([*grads, self._sums])
-        (losses, scores, tasks), self._sums = self._sums, None
-        by_run = torch.stack([torch.linalg.vector_norm(g.reshape(self.runs, -1), dim=1) for g in grads])
-        norms = by_run.square().sum(0).sqrt()
-        if self.config.outer_clip_norm is not None:
-            factor = (self.config.outer_clip_norm / (norms + 1e-6)).clamp(max=1)
-            for g in grads:
-                g.mul_(factor.view(-1, *[1] * (g.dim() - 1)) if self.runs > 1 else factor.squeeze(0))
-        columns = zip((losses / tasks).tolist(), (scores / tasks).tolist(), norms.tolist(), strict=True)
-        rows = [{"loss": loss, "score": score, "grad_norm": norm} for loss, score, norm in columns]
-        sound = [math.isfinite(row["loss"] + row["grad_norm"]) for row in rows]
-        if any(sound):
-            with self._untouched(parameters, [r for r, is_sound in enumerate(sound) if not is_sound]):
-                self.optimizer.step()
-        return [row | {"skipped": float(not is_sound)} for row, is_sound in zip(rows, sound, strict=True)]
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the outer loop: Adam with `outer_lr` over all parameters."""
+        return torch.optim.Adam(self.parameters(), lr=self.config.outer_lr, fused=True)
 
-    @contextmanager
-    def _untouched(self, parameters: list[nn.Parameter], runs: list[int]) -> Iterator[None]:
-        """Keep some runs' parameters, and their moments in Adam, as they are (a new moment begins at zero)."""
-        kept = []
-        for p in parameters if runs else ():
-            state = self.optimizer.state.get(p, {})
-            kept += [(p.data, p.data[runs].clone())]
-            kept += [(v, v[runs].clone()) for v in state.values() if isinstance(v, Tensor) and v.dim()]
-            p.grad[runs] = 0  # type: ignore[index]
-        yield
-        for whole, part in kept:
-            whole[runs] = part
+    def batch_statistics(self) -> list[Tensor]:
+        """Sums over the tasks of this outer step, besides gradients, that all processes share."""
+        return []
+
+    def update_statistics(self, sums: list[Tensor]) -> None:
+        """Take in what `batch_statistics` gave, summed over processes, after a step that was taken."""
+
+    def meta_update(self, predictions: Tensor, query_y: Tensor, adapted: Any = None) -> dict[str, float]:
+        """One outer step on a meta-batch, for a training loop of your own.
+
+        Args:
+            predictions: [B, Q, N] of `predict` in train mode.
+            query_y: the query's answers, [B, Q] or [B, Q, N].
+            adapted: what `adapt` returned; needed by methods with a meta-gradient of their own.
+
+        Returns:
+            "loss" and "score" (means over tasks), "grad_norm" (before clipping), and "skipped": 1 where the loss or the
+            gradient was not finite, so that nothing changed. An agent that does not learn gives loss and score.
+
+        Raises:
+            FewShotError: where `adapted` is needed and missing.
+        """
+        if not self.learns:
+            losses, scores = self.spec.loss(predictions, query_y), self.spec.score(predictions, query_y)
+            return {"loss": float(losses.mean()), "score": float(scores.mean())}
+        if adapted is None and type(self).meta_gradient is not Agent.meta_gradient:
+            raise FewShotError(
+                f"{type(self).__name__} has a meta-gradient of its own: call meta_update(predictions, query_y, adapted)"
+            )
+        self.outer.add(adapted, predictions, query_y)
+        return self.outer.finish()[0]
 
     @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Adam over all parameters, made when first needed."""
-        if self._optimizer is None:
+    def outer(self) -> OuterStep:
+        """The outer step with its optimizer, made when first needed."""
+        if self._outer is None:
             if not any(True for _ in self.parameters()):
                 raise ValueError(f"{type(self).__name__} has no parameters to learn; set learns = False in its class")
-            self._optimizer = torch.optim.Adam(self.parameters(), lr=self.config.outer_lr, fused=True)
-        return self._optimizer
+            self._outer = OuterStep(self)
+        return self._outer
 
     def act(self, obs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """Answer one observation of the plain environment: labels [Q] or values [Q, 1].
+        """Answer one observation of the plain environment: labels [Q] or values [Q, N].
 
         The agent is used in eval mode, whatever its mode, and left as it was.
         """
@@ -183,7 +231,7 @@ class Agent(nn.Module, ABC):
         return [self.adapt(support.empty()), self.adapt(support)]
 
     def embed(self, adapted: Any, x: Tensor) -> Tensor | None:
-        """Features [B, S, F] of items x [B, S, *in_shape] worth a look in a projector, if there are any."""
+        """Features [B, S, F] of items x [B, S, *in_shape] for TensorBoard's projector, or None."""
         return None
 
     def charts(self, support: Split) -> dict[str, Chart]:
@@ -192,14 +240,36 @@ class Agent(nn.Module, ABC):
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs: tensors and plain types only."""
-        return {"weights": self.state_dict(), "optimizer": self.optimizer.state_dict() if self.learns else None}
+        return {"weights": self.state_dict(), "optimizer": self.outer.optimizer.state_dict() if self.learns else None}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave; raises RuntimeError or KeyError where it belongs to another agent."""
+        """Load what `state` gave; raises RuntimeError or KeyError where it belongs to another agent."""
         self.load_state_dict(state["weights"])
         if self.learns and state["optimizer"] is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.outer.optimizer.load_state_dict(state["optimizer"])
 
 
-def _alone(tensors: list[Tensor]) -> None:
-    """The sum over one process."""
+_GRAPHED = {"adapt", "predict", "trajectory", "embed", "charts"}
+"""Methods that carry a graph in train mode only."""
+
+_COMPUTES = {"adapt", "predict", "meta_gradient", "make_rule", "make_optimizer"}
+"""Methods that decide what is computed; written for one run unless their class says `stackable = True`."""
+
+_BYPASSED = {
+    "meta_update": "override meta_gradient (what is learned from) or make_optimizer (how)",
+    "accumulate": "override meta_gradient (what is learned from)",
+    "meta_step": "override meta_gradient (what is learned from) or make_optimizer (how)",
+    "optimizer": "override make_optimizer",
+}
+
+
+def _with_grad_mode(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method with a graph in train mode, if the caller allows one, and without one in eval mode."""
+
+    @wraps(method)
+    def wrapped(self: Agent, *args: Any, **kwargs: Any) -> Any:
+        graph = self.training and torch.is_grad_enabled() and (self.differentiates_adaptation or name != "adapt")
+        with torch.set_grad_enabled(graph):
+            return method(self, *args, **kwargs)
+
+    return wrapped

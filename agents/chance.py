@@ -1,4 +1,4 @@
-"""Chance: the floor that every learner must beat, and the smallest complete agent."""
+"""The chance baseline, which every learner must beat, and the smallest complete agent."""
 
 from __future__ import annotations
 
@@ -26,8 +26,3 @@ class Chance(Agent):
     def predict(self, adapted: Tensor, query_x: Tensor) -> Tensor:
         """The same answer for every query item [B, Q, N]."""
         return adapted.expand(-1, query_x.shape[1], -1)
-
-    def meta_update(self, predictions: Tensor, query_y: Tensor) -> dict[str, float]:
-        """Nothing to learn: the loss and the score alone."""
-        score = self.spec.score(predictions, query_y).mean()
-        return {"loss": float(self.spec.loss(predictions, query_y).mean()), "score": float(score)}

@@ -1,14 +1,14 @@
-"""Chart: curves that an agent wants shown, as numbers; whoever runs it draws them."""
+"""Charts: what is shown of an agent besides scores, as numbers; the runner draws them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-MOST = 2**20  # values that quantiles are taken of: enough for a picture
+MAX_VALUES = 2**20  # of which quantiles are taken: enough for a picture
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ def quantiles(values: Tensor) -> Tensor:
     return torch.quantile(some, some.new_tensor([0.05, 0.5, 0.95]))
 
 
-def by_step(found: Sequence[Tensor], name: str, y_label: str) -> Chart:
+def by_step(quantiles_by_step: Sequence[Tensor], name: str, y_label: str) -> Chart:
     """How a quantity of every weight goes over the inner steps, by its `quantiles` at each: the median in its band."""
-    low, middle, high = torch.stack(list(found)).unbind(1)
-    steps = torch.arange(1, len(found) + 1)
+    low, middle, high = torch.stack(list(quantiles_by_step)).unbind(1)
+    steps = torch.arange(1, len(quantiles_by_step) + 1)
     return Chart(steps, {name: middle}, "inner step", y_label, {name: (low, high)})
 
 
@@ -43,7 +43,7 @@ def update_by_gradient(seen: Mapping[str, tuple[Tensor, Tensor]], bins: int = 31
     """
     met = {name: (_thinned(grads).cpu(), _thinned(updates).cpu()) for name, (grads, updates) in seen.items()}
     every = torch.cat([grads[grads != 0] for grads, _ in met.values()]).abs()
-    widest = float(torch.quantile(every[:MOST], 0.98)) if len(every) else 1.0
+    widest = float(torch.quantile(every[:MAX_VALUES], 0.98)) if len(every) else 1.0
     edges = torch.linspace(-widest, widest, bins + 1)
     lines, bands = {}, {}
     for name, (grads, updates) in met.items():
@@ -55,6 +55,23 @@ def update_by_gradient(seen: Mapping[str, tuple[Tensor, Tensor]], bins: int = 31
     return Chart((edges[1:] + edges[:-1]) / 2, lines, "gradient of a weight", "its update", bands)
 
 
+def proposals(names: Sequence[str], response: Callable[[Tensor], Sequence[Tensor]], update: Chart) -> dict[str, Chart]:
+    """What update networks propose for gradients [1, n] that stay the same: a curve for each inner step.
+
+    names: of the networks. response: gives each network's proposals [T, n]. update: the chart of the updates that were
+    made, whose range of gradients is used.
+    """
+    widest = update.x.abs().max()
+    grads = torch.linspace(-1, 1, 61, device=widest.device).unsqueeze(0) * widest
+    charts = {}
+    for name, of_network in zip(names, response(grads), strict=True):
+        lines = {f"step {t}": proposal for t, proposal in enumerate(of_network, 1)}
+        charts[f"response{name}"] = Chart(
+            grads[0], lines, "gradient (held)", "proposal, before the learning rate of the weight"
+        )
+    return charts
+
+
 def _thinned(values: Tensor) -> Tensor:
     flat = values.detach().flatten().float()
-    return flat[:: -(-len(flat) // MOST)]
+    return flat[:: -(-len(flat) // MAX_VALUES)]

@@ -1,37 +1,46 @@
-"""GradientBased: a learned prior adapted by an update rule (Algorithm 1). MAML, TURTLE and the LSTM are this."""
+"""GradientBased: a learned initialization adapted by an update rule (Algorithm 1): MAML, TURTLE and the LSTM."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from agents.base import AgentConfig, Count
+from agents.base import AgentConfig, BoundedInt
 from agents.charts import Chart, update_by_gradient
 from agents.engine.inner_loop import Step, UpdateRule, Watch, inner_loop
-from agents.networks.network import LinearHead, Net
-from agents.networks.objectives import support_objective
+from agents.networks import LinearHead, Network
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
+
+INNER_CLIP = "bound on each element of the inner loop's gradients"
+TASK_CLIP = "bound on each element of each task's gradient of the initialization, before tasks are summed"
+
+
+def published_clip(description: str) -> Any:
+    """The published implementation's bound of 10, which it applies where there are several inner updates."""
+    return Field(
+        default_factory=lambda data: 10.0 if data.get("inner_steps", 1) > 1 else None,
+        gt=0,
+        description=description,
+        json_schema_extra={"default_in_words": "10 where inner_steps > 1, else null"},
+    )
 
 
 class GradientBasedConfig(NeuralConfig):
     """Settings of the inner loop."""
 
-    inner_steps: Count = Field(5, ge=1, description="T, updates per task in meta-training")
-    eval_steps: Count | None = Field(
+    inner_steps: BoundedInt = Field(5, ge=1, description="T, updates per task in meta-training")
+    eval_steps: BoundedInt | None = Field(
         None, ge=0, description="updates per task in validation and test; default inner_steps"
     )
     first_order: bool = Field(False, description="gradients inside the update are constants")
-    clip: float | None = Field(
-        None,
-        gt=0,
-        description="bound on each element of inner gradients and of each task's gradient of the prior, where T > 1",
-    )
+    inner_clip: float | None = Field(None, gt=0, description=INNER_CLIP)
+    task_clip: float | None = Field(None, gt=0, description=TASK_CLIP)
 
     @property
     def steps_at_eval(self) -> int:
@@ -40,52 +49,49 @@ class GradientBasedConfig(NeuralConfig):
 
 
 class GradientBased(NeuralAgent):
-    """Base learner f_theta whose prior theta is meta-learned together with the rule's own parameters."""
+    """Base learner f_theta whose initialization theta is meta-learned together with the rule's own parameters."""
 
     Config: ClassVar[type[AgentConfig]] = GradientBasedConfig
     config: GradientBasedConfig
 
     def __init__(self, spec: TaskSpec, config: GradientBasedConfig) -> None:
         super().__init__(spec, config)
-        self.net = Net(self.body, LinearHead(self.body.n_features, spec.n_outputs), config.at_once)
-        self.prior = nn.Parameter(self.net.init().unsqueeze(0))  # [runs, P]
+        self.net = Network(self.body, LinearHead(self.body.n_features, spec.n_outputs), config.at_once)
+        self.initialization = nn.Parameter(self.net.init().unsqueeze(0))  # [runs, P]
         self.rule = self.make_rule(self.net)
 
     @abstractmethod
-    def make_rule(self, net: Net) -> UpdateRule:
+    def make_rule(self, net: Network) -> UpdateRule:
         """The method's update rule for weights of `net`; an nn.Module where it has parameters."""
 
     def adapt(self, support: Split) -> Adapted:
-        """Fast weights after T updates from the prior (line 6 to 9); the prior itself where S = 0."""
-        return self._watched(support, None)
+        """Adapted weights after T updates from the initialization (line 6 to 9); the initialization where S = 0."""
+        return self._adapt(support, None)
 
-    def _watched(self, support: Split, watch: Watch | None) -> Adapted:
-        """`adapt`, with a look at every update."""
+    def _adapt(self, support: Split, watch: Watch | None) -> Adapted:
+        """`adapt`; `watch` is called after every update."""
         config, tasks = self.config, support.x.shape[0]
-        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
-            params = self.prior.unsqueeze(1).expand(-1, tasks // self.runs, -1).reshape(tasks, -1)
-            clip = config.clip if config.inner_steps > 1 else None
-            if clip is not None and params.requires_grad:
-                params.register_hook(lambda g: g.clamp(-clip, clip))
-            steps = config.inner_steps if self.training else config.steps_at_eval
-            adapted, losses = inner_loop(
-                params,
-                self.rule,
-                support_objective(self.net, self.spec, support, self.stats_while_adapting(tasks)),
-                steps if support.x.shape[1] else 0,
-                config.first_order,
-                clip,
-                watch,
-            )
-            return Adapted(adapted, losses, self.stats_for_query(self.net, adapted, support))
+        params = self.initialization.unsqueeze(1).expand(-1, tasks // self.runs, -1).reshape(tasks, -1)
+        bound = config.task_clip
+        if bound is not None and params.requires_grad:
+            params.register_hook(lambda g: g.clamp(-bound, bound))
+        adapted, losses = inner_loop(
+            params,
+            self.rule,
+            self.net.objective(self.spec, support, self.stats_while_adapting(tasks)),
+            (config.inner_steps if self.training else config.steps_at_eval) if support.x.shape[1] else 0,
+            config.first_order,
+            config.inner_clip,
+            watch,
+        )
+        return Adapted(adapted, losses, self.stats_for_query(self.net, adapted, support))
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
-        """Predictions [B, Q, N] with the fast weights."""
-        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
-            return self.predict_with(self.net, adapted, query_x)
+        """Predictions [B, Q, N] with the adapted weights."""
+        return self.predict_with(self.net, adapted, query_x)
 
     def trajectory(self, support: Split) -> list[Adapted]:
-        """The weights before every update and after the last, with the norms of gradients and updates on the way."""
+        """The weights before every update and after the last, with the norms of gradients and updates so far."""
         weights: list[Tensor] = []
         norms = [support.x.new_zeros(len(support.x), 0, 2)]
 
@@ -94,7 +100,7 @@ class GradientBased(NeuralAgent):
             both = torch.stack([step.grads, step.after - step.before], 1)
             norms.append(torch.linalg.vector_norm(both.detach(), dim=-1).unsqueeze(1))
 
-        last = self._watched(support, watch)
+        last = self._adapt(support, watch)
         way = [*(Adapted(w, last.losses, self.stats_for_query(self.net, w, support)) for w in weights), last]
         seen = torch.cat(norms, 1)
         return [replace(a, losses=last.losses[:, :t], norms=seen[:, :t]) for t, a in enumerate(way)]
@@ -107,5 +113,11 @@ class GradientBased(NeuralAgent):
             name = "first step" if not seen else "last step"
             seen[name] = (step.grads.detach(), (step.after - step.before).detach())
 
-        self._watched(support, watch)
+        self._adapt(support, watch)
         return {"update": update_by_gradient(seen)} if seen else {}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Weights that were saved while the initialization was called `prior` still load."""
+        if prefix + "prior" in state_dict:
+            state_dict[prefix + "initialization"] = state_dict.pop(prefix + "prior")
+        super()._load_from_state_dict(state_dict, prefix, *args)

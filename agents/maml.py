@@ -1,4 +1,4 @@
-"""MAML (Finn et al. 2017; paper, Sect. 3.2): gradient descent from a learned prior.
+"""MAML (Finn et al. 2017; paper, Sect. 3.2): gradient descent from a learned initialization.
 
 theta^(t+1) = theta^(t) - inner_lr * grad L_support(theta^(t))                                    (Eq. 1)
 """
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from agents.base import AgentConfig
 from agents.engine.inner_loop import UpdateRule
-from agents.gradient_based import GradientBased, GradientBasedConfig
-from agents.networks.network import Net
+from agents.gradient_based import INNER_CLIP, TASK_CLIP, GradientBased, GradientBasedConfig, published_clip
+from agents.networks import Network
 from fewshot_env.episode import TaskSpec
 
 
@@ -21,7 +21,8 @@ class MAMLConfig(GradientBasedConfig):
     """Settings of MAML; with first_order it is FO-MAML."""
 
     inner_lr: float = Field(0.01, gt=0, description="alpha, learning rate of the inner loop")
-    clip: float | None = Field(10.0, gt=0, description=GradientBasedConfig.model_fields["clip"].description)
+    inner_clip: float | None = published_clip(INNER_CLIP)
+    task_clip: float | None = published_clip(TASK_CLIP)
 
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
@@ -52,6 +53,6 @@ class MAML(GradientBased):
     stackable = True
     config: MAMLConfig
 
-    def make_rule(self, net: Net) -> UpdateRule:
+    def make_rule(self, net: Network) -> UpdateRule:
         """Gradient descent."""
         return GradientDescent(self.config.inner_lr)

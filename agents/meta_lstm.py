@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from agents import kernels
-from agents.base import AgentConfig, Count
+from agents.base import AgentConfig, BoundedInt
 from agents.charts import Chart, by_step, quantiles
 from agents.engine.inner_loop import Step, UpdateRule
 from agents.gradient_based import GradientBased, GradientBasedConfig
-from agents.kernels.coordinates import LSTMStep
-from agents.networks.network import Net, Shapes, size_of, unpack
+from agents.kernels import coordinates
+from agents.networks import Network, Shapes, size_of, unpack
 from fewshot_env.episode import Split, TaskSpec
 
 P = 10.0  # range of the preprocessing (Andrychowicz et al. 2016, Appendix A)
@@ -32,15 +32,13 @@ class LSTMConfig(GradientBasedConfig):
 
     first_order: bool = Field(True, description="gradients and losses inside the update are constants")
     outer_clip_norm: float | None = Field(0.25, gt=0, description="bound on the norm of the whole meta-gradient")
-    hidden_units: Count = Field(20, ge=1, description="units of the first LSTM layer, for each weight")
+    hidden_units: BoundedInt = Field(20, ge=1, description="units of the first LSTM layer, for each weight")
     raw_gradients: bool = Field(False, description="input: the gradient as it is; else loss and gradient, preprocessed")
-    recompute: bool = Field(True, description="without compiled kernels: recompute the rule in the backward pass")
 
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
-        """12 updates for 1-shot, 5 for 5-shot; the MLP's states are small enough to keep."""
-        steps = {"inner_steps": 12 if n_shot < 5 else 5, "recompute": len(spec.in_shape) == 3}
-        return super().paper(spec, n_shot) | steps
+        """12 updates for 1-shot, 5 for 5-shot."""
+        return super().paper(spec, n_shot) | {"inner_steps": 12 if n_shot < 5 else 5}
 
 
 class LSTMState(NamedTuple):
@@ -89,8 +87,10 @@ class LSTMRule(nn.Module):
         if kernels.available(params, self.weights):
             hidden, cell, forget, rate = state
             inputs = self._inputs(grads, loss)
-            out: tuple[Tensor, ...] = LSTMStep.apply(inputs, hidden, cell, params, grads, forget, rate, self.weights)
-        elif self.config.recompute and torch.is_grad_enabled():
+            out: tuple[Tensor, ...] = coordinates.LSTMStep.apply(
+                inputs, hidden, cell, params, grads, forget, rate, self.weights
+            )
+        elif params.numel() > coordinates.RECOMPUTE_ABOVE and torch.is_grad_enabled():
             out = checkpoint(self._step, *arguments, use_reentrant=False, preserve_rng_state=False)
         else:
             out = self._step(*arguments)
@@ -142,7 +142,7 @@ class MetaLSTM(GradientBased):
     stackable = True
     config: LSTMConfig
 
-    def make_rule(self, net: Net) -> UpdateRule:
+    def make_rule(self, net: Network) -> UpdateRule:
         """The two-layer LSTM."""
         return LSTMRule(self.config)
 
@@ -155,9 +155,9 @@ class MetaLSTM(GradientBased):
             forget.append(quantiles(step.state.forget))
             rate.append(quantiles(step.state.rate))
 
-        self._watched(support, watch)
-        found = super().charts(support)
+        self._adapt(support, watch)
+        charts = super().charts(support)
         if forget:
-            found["gates/forget"] = by_step(forget, "f", "forget gate: share of the weight that stays")
-            found["gates/rate"] = by_step(rate, "i", "input gate: the learning rate of the weight")
-        return found
+            charts["gates/forget"] = by_step(forget, "f", "forget gate: share of the weight that stays")
+            charts["gates/rate"] = by_step(rate, "i", "input gate: the learning rate of the weight")
+        return charts

@@ -1,27 +1,33 @@
-"""NeuralAgent: an agent around a base learner, and what batch normalisation does at the query."""
+"""NeuralAgent: an agent around a base learner, and the statistics that batch normalization uses for the query."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
-from agents.base import Agent, AgentConfig, Count
-from agents.networks.network import Body, Net, conv4_size, make_body
-from agents.networks.objectives import predict_once
+from agents.base import Agent, AgentConfig, BoundedInt
+from agents.networks import Network, conv4_size, make_body
+from fewshot_env import plugins
 from fewshot_env.episode import Split, TaskSpec
 
 
 class NeuralConfig(AgentConfig):
     """Settings of the base learner."""
 
-    hidden: tuple[Annotated[Count, Field(ge=1)], ...] = Field(
+    network: str = Field(
+        "auto",
+        description="base learner: auto (Conv4 for images, the MLP for vectors), mlp, conv4, or module:factory, where "
+        "factory(in_shape) gives an nn.Module with features [S, F]",
+    )
+    hidden: tuple[Annotated[BoundedInt, Field(ge=1)], ...] = Field(
         (40, 40), min_length=1, description="ReLU layers of the MLP (vector inputs)"
     )
-    filters: Count = Field(64, ge=1, description="filters per convolution of Conv4 (image inputs)")
+    filters: BoundedInt = Field(64, ge=1, description="filters per convolution of Conv4 (image inputs)")
     padding: int = Field(
         0,
         ge=0,
@@ -31,10 +37,10 @@ class NeuralConfig(AgentConfig):
     )
     bn: Literal["transductive", "support", "running"] = Field(
         "transductive",
-        description="statistics that batch normalisation uses for the query: the whole query's (the paper's code), "
+        description="statistics that batch normalization uses for the query: the whole query's (the paper's code), "
         "the support's, or running ones from meta-training (worth about 3 points: never compare across modes)",
     )
-    at_once: Count | None = Field(
+    at_once: BoundedInt | None = Field(
         None, ge=1, description="tasks computed at once; default all, but Conv4 on a CPU takes them one by one"
     )
     precision: Literal["fp32", "bf16"] = Field(
@@ -44,6 +50,12 @@ class NeuralConfig(AgentConfig):
         0.1, gt=0, le=1, description="share of the newest batch in running statistics (published: 1)"
     )
 
+    @field_validator("network", mode="before")
+    @classmethod
+    def _name_of_factory(cls, network: Any) -> Any:
+        """A factory itself may be given from Python; settings hold its name."""
+        return plugins.name_of(network) if isinstance(network, Callable) else network  # type: ignore[arg-type]
+
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
         """The paper's Conv4 has no padding; images below 46x46, which it has none of, need it."""
@@ -52,7 +64,7 @@ class NeuralConfig(AgentConfig):
 
 @dataclass(frozen=True)
 class Adapted:
-    """Fast weights [B, P], support losses on the way [B, T], statistics for the query [B, M] or None.
+    """Adapted weights [B, P], support losses before each step [B, T], statistics for the query [B, M] or None.
 
     norms: of each step's gradient and update [B, T, 2], where the adaptation was watched (`trajectory`).
     """
@@ -70,22 +82,22 @@ class Adapted:
 
 
 class NeuralAgent(Agent):
-    """Holds the body of the base learner and its running statistics, and predicts with fast weights."""
+    """Holds the body of the base learner and its running statistics, and predicts with adapted weights."""
 
     Config: ClassVar[type[AgentConfig]] = NeuralConfig
     config: NeuralConfig
 
     def __init__(self, spec: TaskSpec, config: NeuralConfig) -> None:
         super().__init__(spec, config)
-        self.body: Body = make_body(
-            spec.in_shape, config.hidden, config.filters, config.padding, config.precision == "bf16"
+        self.body = make_body(
+            config.network, spec.in_shape, config.hidden, config.filters, config.padding, config.precision == "bf16"
         )
         self.register_buffer("running", self.body.initial_stats())
         self._seen: Tensor | None = None
         """Since the last outer step: number of tasks, and the sum of their queries' statistics [1 + M]."""
 
     running: Tensor
-    net: Net
+    net: Network
     """The base learner that tasks are adapted with; subclasses make it."""
 
     @property
@@ -93,8 +105,8 @@ class NeuralAgent(Agent):
         """Tasks of a meta-batch worth computing at once: as configured, else all (None), or 1."""
         return self.config.at_once or (None if self.body.batched(self.running.device) else 1)
 
-    def predict_with(self, net: Net, adapted: Adapted, query_x: Tensor) -> Tensor:
-        """Predictions of `net` with fast weights, normalised as `config.bn` says."""
+    def predict_with(self, net: Network, adapted: Adapted, query_x: Tensor) -> Tensor:
+        """Predictions of `net` with adapted weights, normalized as `config.bn` says."""
         if self.training and self.config.bn == "running" and net.n_stats:
             predictions, seen = net.with_statistics(adapted.params, query_x)
             count = seen.new_full((1,), len(seen))
@@ -102,7 +114,7 @@ class NeuralAgent(Agent):
             self._seen = total if self._seen is None else self._seen + total
             return predictions
         if adapted.stats is None:
-            return predict_once(net, adapted.params, query_x)
+            return net.predict(adapted.params, query_x)
         return net(adapted.params, query_x, adapted.stats)
 
     def stats_while_adapting(self, tasks: int) -> Tensor | None:
@@ -111,30 +123,29 @@ class NeuralAgent(Agent):
             return self.running.expand(tasks, -1)
         return None
 
-    def stats_for_query(self, net: Net, params: Tensor, support: Split) -> Tensor | None:
+    def stats_for_query(self, net: Network, params: Tensor, support: Split) -> Tensor | None:
         """Statistics [B, M] for the query; None: those of the query itself (also where the support is empty)."""
         if self.config.bn == "support" and support.x.shape[1] and net.n_stats:
             return net.with_statistics(params, support.x)[1]
         return self.stats_while_adapting(len(params))
 
-    def meta_step(self) -> list[dict[str, float]]:
-        """One outer step; the statistics of the predicted queries enter the running ones."""
+    def batch_statistics(self) -> list[Tensor]:
+        """The statistics of the predicted queries since the last outer step: their number, and their sum."""
         seen, self._seen = self._seen, None
-        if seen is not None:
-            self.reduce([seen])
-        rows = super().meta_step()
-        if seen is not None and not rows[0]["skipped"]:
-            self.running.lerp_(seen[1:] / seen[0], self.config.bn_momentum)
-        return rows
+        return [] if seen is None else [seen]
+
+    def update_statistics(self, sums: list[Tensor]) -> None:
+        """Move the running statistics towards the mean of those of this step's queries."""
+        self.running.lerp_(sums[0][1:] / sums[0][0], self.config.bn_momentum)
 
     def inspect(self, adapted: Adapted) -> dict[str, float]:
         """Mean support loss before each inner step: "loss_0", "loss_1", ...; "grad_norm_0", ... where known."""
-        found = {f"loss_{t}": float(v) for t, v in enumerate(adapted.losses.mean(0))}
+        row = {f"loss_{t}": float(v) for t, v in enumerate(adapted.losses.mean(0))}
         if adapted.norms is not None:
             for t, (grad, update) in enumerate(adapted.norms.mean(0).tolist()):
-                found |= {f"grad_norm_{t}": grad, f"update_norm_{t}": update}
-        return found
+                row |= {f"grad_norm_{t}": grad, f"update_norm_{t}": update}
+        return row
 
     def embed(self, adapted: Adapted, x: Tensor) -> Tensor:
-        """What the body makes of items: the features [B, S, F] that the head reads."""
+        """The features [B, S, F] that the head reads."""
         return self.net.features(adapted.params, x, adapted.stats)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.metadata import entry_points
-from importlib.util import find_spec
+from importlib.metadata import EntryPoint
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from fewshot_env.errors import FewShotError, said, suggest
+from fewshot_env import plugins
+from fewshot_env.errors import FewShotError, suggest
 
 if TYPE_CHECKING:
     from agents.base import Agent
@@ -29,20 +26,15 @@ class AgentSpec:
 
     def load(self) -> type[Agent]:
         """Import the agent's class; raises FewShotError where there is none."""
-        module, _, name = self.where.partition(":")
-        try:
-            found = getattr(import_module(module), name)
-        except (Exception, SystemExit) as error:  # a plug-in's module may do anything
-            raise FewShotError(f"the agent {self.name!r} can not be imported: {said(error)}") from error
+        cls = plugins.load(self.where, f"agent {self.name!r}")
         from agents.base import Agent
 
-        if not (isinstance(found, type) and issubclass(found, Agent)):
+        if not (isinstance(cls, type) and issubclass(cls, Agent)):
             raise FewShotError(f"{self.where!r} is not an agent: it must be a class derived from agents.base.Agent")
-        return found
+        return cls
 
 
 AGENTS: dict[str, AgentSpec] = {}
-_seen_plugins: set[tuple[str, str]] = set()
 
 
 def register(name: str, where: str, summary: str, **settings: Any) -> None:
@@ -58,9 +50,7 @@ def find(name: str) -> AgentSpec:
     Raises FewShotError with the nearest name for an unknown one.
     """
     if ":" in name:
-        if "" not in sys.path:
-            sys.path.insert(0, "")
-        return AgentSpec(name, name, "an agent of your own")
+        return AgentSpec(name, name, "a custom agent")
     if name not in AGENTS:
         raise FewShotError(
             f"unknown agent {name!r}{suggest(name, AGENTS)}; known: {', '.join(AGENTS)}, or module:Class"
@@ -69,27 +59,21 @@ def find(name: str) -> AgentSpec:
 
 
 def load_plugins() -> None:
-    """Register the entry-point group `fsl.agents`, each once, without importing it (which takes torch and seconds).
+    """Register the entry points `fsl.agents`, each once, without importing them (which takes torch and seconds).
 
-    A taken name, or a package that is not there, warns and is skipped; what else is wrong is told when it is used.
+    A taken name, or a package that is not installed, warns and is skipped; other faults are reported at the first use.
     """
-    for point in entry_points(group="fsl.agents"):
-        if (point.name, point.value) in _seen_plugins:
-            continue
-        _seen_plugins.add((point.name, point.value))
-        try:
-            if not point.pattern.match(point.value):
-                raise FewShotError(f"{point.value!r} is not module:Class")
-            if find_spec(point.module.partition(".")[0]) is None:
-                raise FewShotError(f"there is no package for {point.value}")
-            register(point.name, point.value, f"plug-in {point.value}")
-        except Exception as error:  # of the package around it
-            warnings.warn(f"the agent plug-in {point.name!r} was skipped: {said(error)}", stacklevel=2)
+
+    def add(point: EntryPoint) -> None:
+        plugins.check_without_importing(point)
+        register(point.name, point.value, f"plug-in {point.value}")
+
+    plugins.register_new("fsl.agents", "agent", add)
 
 
 register("turtle", "agents.turtle:Turtle", "a feed-forward network proposes every update (the paper's)")
 register("fo-turtle", "agents.turtle:Turtle", "TURTLE, first-order", first_order=True)
-register("maml", "agents.maml:MAML", "gradient descent from a learned prior")
+register("maml", "agents.maml:MAML", "gradient descent from a learned initialization")
 register("fo-maml", "agents.maml:MAML", "MAML, first-order", first_order=True)
 register("lstm", "agents.meta_lstm:MetaLSTM", "meta-learner LSTM: an LSTM holds and updates the weights")
 register(
@@ -103,4 +87,4 @@ register(
 register("scratch", "agents.transfer:TrainFromScratch", "TrainFromScratch: every task from the same random weights")
 register("finetuning", "agents.transfer:Finetuning", "pre-trained frozen features, a new linear head per task")
 register("baseline++", "agents.transfer:BaselinePlus", "pre-trained frozen features, a new cosine head per task")
-register("chance", "agents.chance:Chance", "the floor: equal scores, or the mean of the support")
+register("chance", "agents.chance:Chance", "the chance baseline: equal scores, or the mean of the support")

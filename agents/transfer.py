@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from agents.base import AgentConfig, Count
-from agents.networks.network import CosineHead, Head, LinearHead, Net
+from agents.base import AgentConfig, BoundedInt
+from agents.networks import CosineHead, Head, LinearHead, Network
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
 
@@ -23,11 +23,11 @@ from fewshot_env.episode import Split, TaskSpec
 class TransferConfig(NeuralConfig):
     """Settings of the transfer baselines."""
 
-    pretrain_batch: Count = Field(16, ge=1, description="items per pre-training step")
-    adapt_steps: Count = Field(100, ge=1, description="Adam steps on a new task")
-    adapt_batch: Count = Field(4, ge=1, description="support items per adaptation step, drawn with replacement")
+    pretrain_batch: BoundedInt = Field(16, ge=1, description="items per pre-training step")
+    adapt_steps: BoundedInt = Field(100, ge=1, description="Adam steps on a new task")
+    adapt_batch: BoundedInt = Field(4, ge=1, description="support items per adaptation step, drawn with replacement")
     adapt_lr: float = Field(0.001, gt=0, description="learning rate of Adam on a new task")
-    check_every: Count = Field(25, ge=1, description="steps between looks at the whole support, for the best weights")
+    check_every: BoundedInt = Field(25, ge=1, description="steps between evaluations on the whole support")
 
     @field_validator("meta_batch")
     @classmethod
@@ -62,7 +62,7 @@ class BaselinePlusConfig(FrozenConfig):
 
 
 class Transfer(NeuralAgent):
-    """What the three have in common. `frozen`: adapt the head alone, on features that stay."""
+    """What the three have in common. `frozen`: adapt the head only, on features that do not change."""
 
     Config: ClassVar[type[AgentConfig]] = TransferConfig
     frozen: ClassVar[bool] = True
@@ -70,8 +70,9 @@ class Transfer(NeuralAgent):
 
     def __init__(self, spec: TaskSpec, config: TransferConfig) -> None:
         super().__init__(spec, config)
-        self.base_net = Net(self.body, self.make_head(self.body.n_features, spec.n_base_classes), config.at_once)
-        self.net = Net(self.body, self.make_head(self.body.n_features, spec.n_outputs), config.at_once)
+        n_base = spec.n_base_classes if spec.kind == "classification" else spec.n_outputs
+        self.base_net = Network(self.body, self.make_head(self.body.n_features, n_base), config.at_once)
+        self.net = Network(self.body, self.make_head(self.body.n_features, spec.n_outputs), config.at_once)
         self.weights = nn.Parameter(self.base_net.init())
         self.register_buffer("adapt_seed", torch.randint(2**31, ()))  # draws of new heads and minibatches
 
@@ -84,7 +85,7 @@ class Transfer(NeuralAgent):
     def adapt(self, support: Split) -> Adapted:
         """In train mode the pre-trained weights; in eval mode those adapted to the support (B tasks at once).
 
-        Every task meets the same new head and the same order of minibatches, drawn from the agent's own
+        Every task gets the same new head and the same order of minibatches, drawn from the agent's own
         seed: adaptation is a function of the support.
         """
         tasks, size = support.x.shape[:2]
@@ -97,8 +98,7 @@ class Transfer(NeuralAgent):
             order = torch.randint(size, (self.config.adapt_steps, self.config.adapt_batch), generator=generator)
             with torch.enable_grad():
                 params, losses = self._fit(params, support, order.to(params.device))
-        with torch.no_grad():
-            return Adapted(params, losses, self.stats_for_query(self.net, params, support))
+        return Adapted(params, losses, self.stats_for_query(self.net, params, support))
 
     def _start(self, generator: torch.Generator) -> Tensor:
         """Weights [P] of a new task: the pre-trained ones, with a new head for new classes."""
@@ -138,8 +138,7 @@ class Transfer(NeuralAgent):
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Logits over the base classes [B, Q, n_base] in train mode, over the task's ways [B, Q, N] in eval mode."""
-        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
-            return self.predict_with(self.base_net if self.training else self.net, adapted, query_x)
+        return self.predict_with(self.base_net if self.training else self.net, adapted, query_x)
 
 
 class Finetuning(Transfer):

@@ -14,24 +14,25 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from agents.base import AgentConfig, Count
-from agents.charts import Chart
+from agents.base import AgentConfig, BoundedInt
+from agents.charts import Chart, proposals
 from agents.engine.inner_loop import UpdateRule
-from agents.gradient_based import GradientBased, GradientBasedConfig
+from agents.gradient_based import INNER_CLIP, TASK_CLIP, GradientBased, GradientBasedConfig, published_clip
 from agents.kernels.coordinates import feedforward, feedforward_layers, feedforward_size
-from agents.networks.network import Net
+from agents.networks import Network
 from fewshot_env.episode import Split, TaskSpec
 
 
 class TurtleConfig(GradientBasedConfig):
     """Settings of TURTLE (paper, Appendix)."""
 
-    meta_batch: Count = Field(
+    meta_batch: BoundedInt = Field(
         2, ge=1, description="tasks per outer step; their losses are summed (Algorithm 1, line 11)"
     )
-    clip: float | None = Field(10.0, gt=0, description=GradientBasedConfig.model_fields["clip"].description)
+    inner_clip: float | None = published_clip(INNER_CLIP)
+    task_clip: float | None = published_clip(TASK_CLIP)
     hidden_layers: int = Field(5, ge=0, le=1000, description="ReLU layers of the meta-network (Fig. 3 varies 1 to 6)")
-    hidden_units: Count = Field(20, ge=1, description="units per hidden layer of the meta-network")
+    hidden_units: BoundedInt = Field(20, ge=1, description="units per hidden layer of the meta-network")
     history: Literal["none", "gradients", "updates"] = Field(
         "gradients", description="moving average among the inputs (Eq. 6)"
     )
@@ -39,15 +40,14 @@ class TurtleConfig(GradientBasedConfig):
     time_input: bool = Field(True, description="the step number t among the inputs")
     loss_input: bool = Field(False, description="the support loss among the inputs (a constant)")
     learned_rates: bool = Field(True, description="one learned rate alpha per weight, U[0, 1) at first; else 1")
-    recompute: bool = Field(False, description="without compiled kernels: recompute g_phi in the backward pass")
     per_layer: bool = Field(False, description="one meta-network per layer of the base learner; else one for all")
 
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
-        """Sine: T = 1. Images: T = 5, with activations of 100,000 weights that are too many to keep."""
+        """Sine: T = 1. Images: T = 5."""
         if spec.kind == "regression":
             return {"inner_steps": 1}
-        return super().paper(spec, n_shot) | {"inner_steps": 5, "recompute": True}
+        return super().paper(spec, n_shot) | {"inner_steps": 5}
 
 
 class TurtleState(NamedTuple):
@@ -125,7 +125,6 @@ class MetaNetwork(nn.Module):
     def __init__(self, n_inputs: int, config: TurtleConfig) -> None:
         super().__init__()
         self.sizes = (n_inputs, *[config.hidden_units] * config.hidden_layers, 1)
-        self.recompute = config.recompute
         self.weights = nn.Parameter(torch.zeros(1, feedforward_size(self.sizes)))  # [runs, size]
         for weight, _ in self.layers():
             weight.data.uniform_(-(weight.shape[2] ** -0.5), weight.shape[2] ** -0.5)
@@ -137,7 +136,7 @@ class MetaNetwork(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Proposals [B, P] for inputs [d, B, P]."""
         by_run = inputs.reshape(len(inputs), len(self.weights), -1)
-        return feedforward(by_run, self.weights, self.sizes, self.recompute).view(inputs.shape[1:])
+        return feedforward(by_run, self.weights, self.sizes).view(inputs.shape[1:])
 
 
 class Turtle(GradientBased):
@@ -147,7 +146,7 @@ class Turtle(GradientBased):
     stackable = True
     config: TurtleConfig
 
-    def make_rule(self, net: Net) -> UpdateRule:
+    def make_rule(self, net: Network) -> UpdateRule:
         """The meta-network with its learning rates."""
         return TurtleRule(self.config, net.layers)
 
@@ -157,13 +156,9 @@ class Turtle(GradientBased):
         return {} if rates is None else {f"rates/{n}": rates.detach()[:, where] for n, where in self.net.layers.items()}
 
     def charts(self, support: Split) -> dict[str, Chart]:
-        """Besides what the updates were, g_phi itself: the proposal for every gradient, as the task's steps go on."""
-        found, rule, last = super().charts(support), self.rule, self.adapt(support)
-        if not (isinstance(rule, TurtleRule) and found):
-            return found
-        widest = found["update"].x.abs().max()
-        grads = torch.linspace(-1, 1, 61, device=widest.device).unsqueeze(0) * widest
-        for name, proposals in zip(rule.names, rule.response(grads, last.losses.mean(0)), strict=True):
-            lines = {f"step {t}": proposal for t, proposal in enumerate(proposals, 1)}
-            found[f"response{name}"] = Chart(grads[0], lines, "gradient (held)", "proposal, before the learned rate")
-        return found
+        """Besides what the updates were, g_phi itself: what it proposes for every gradient, step by step."""
+        charts, rule = super().charts(support), self.rule
+        if isinstance(rule, TurtleRule) and charts:
+            losses = self.adapt(support).losses.mean(0)
+            charts |= proposals(rule.names, lambda grads: rule.response(grads, losses), charts["update"])
+        return charts

@@ -1,8 +1,8 @@
-"""What the paper costs on one core: `python benchmarks/cost.py [sine|images]` measures rates and prints a table.
+"""What reproducing the paper costs on one core: `python benchmarks/cost.py [sine|images]` prints a table.
 
-The CPU time of a training task and of an evaluation task is measured for every kind of run (images are noise of the
-right size, no data are needed), and multiplied with the numbers of tasks, validations, tests and seeds of
-`fsl reproduce all --scale full`. Measure on an idle machine: on a busy one CPU times are up to half as long again.
+Measures the CPU time of a training task and of an evaluation task for every kind of run (images are noise of the
+right size, no data are needed), and multiplies it with the numbers of tasks, validations, tests and seeds of
+`fsl reproduce all --scale full`. Measure on an idle machine: on a busy one CPU times are up to 1.5 times as long.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from fewshot_env.vector import FewShotVectorEnv
 from runners.config.machine import device_name, tune
 from runners.config.settings import section
 from runners.evaluation.evaluate import evaluate, frozen_seeds
-from runners.reproduce.experiments import AGENTS, GRADIENT_ONLY
-from runners.training.bench import Cell, sampler_of
+from runners.reproduce.fig3 import GRADIENT_ONLY
+from runners.reproduce.shared import AGENTS
+from runners.training.bench import Case, sampler_of
 from runners.training.step import outer_step
 
 AT_LEAST = 1.0
-"""Seconds of CPU time for every rate."""
+"""Least CPU time of a measurement, in seconds."""
 
 HEAD = ("part of the paper", "runs", "CPU s, training task", "CPU s, evaluation task", "CPU hours in all")
 
 
 def cpu_seconds(act: Callable[[], None], at_least: float) -> float:
-    """CPU time of one call, after one that does not count."""
+    """CPU seconds of one call, after a warm-up call."""
     act()
     start, count = time.process_time(), 0
     while count == 0 or time.process_time() - start < at_least:
@@ -39,14 +40,14 @@ def cpu_seconds(act: Callable[[], None], at_least: float) -> float:
 
 
 def rates(agent: str, workload: str, settings: dict[str, Any], runs: int, at_least: float) -> tuple[float, float]:
-    """CPU seconds of a training task and of an evaluation task, a run, with `runs` side by side."""
-    cell = Cell(agent, workload, settings)
-    stack = Stack([cell.make_agent(sampler_of(workload, 0).spec) for _ in range(runs)])
+    """CPU seconds of a training task and of an evaluation task, per run, with `runs` side by side."""
+    case = Case(agent, workload, settings)
+    stack = Stack([case.make_agent(sampler_of(workload, 0).spec) for _ in range(runs)])
     sampler = sampler_of(workload, stack.agent.config.minibatch)
     batch = stack.agent.config.tasks_per_step
     seeds = [task_seeds(run, "train", 0, batch) for run in range(runs)]
     train = FewShotVectorEnv(sampler, 1, "cpu")
-    stack.train()
+    stack.agent.train()
 
     def step() -> None:
         outer_step(stack, train, seeds)
@@ -60,7 +61,7 @@ def rates(agent: str, workload: str, settings: dict[str, Any], runs: int, at_lea
 
 
 def void(value: object) -> None:
-    """Nothing."""
+    """Discard a value."""
 
 
 def hours(rate: tuple[float, float], runs: int, tasks: int, val: int, test: int) -> float:
@@ -87,7 +88,7 @@ def sine(at_least: float) -> Sequence[tuple[str, int, tuple[float, float], float
     for steps in (1, 5, 10):
         fixed = {"agent.inner_steps": steps}
         kinds += [(f"Fig. 3: {row}, T = {steps}", AGENTS[row], 1, fixed) for row in ("FO-MAML", "MAML")]
-        middle = fixed | GRADIENT_ONLY | {"agent.hidden_layers": 4}  # six cells, a little dearer than their mean
+        middle = fixed | GRADIENT_ONLY | {"agent.hidden_layers": 4}  # stands for six cells; costs slightly more
         kinds += [
             (f"Fig. 3: {row}, T = {steps}, six depths (at the cost of 4 layers)", AGENTS[row], 6, middle)
             for row in ("First-order TURTLE", "TURTLE")
@@ -101,7 +102,7 @@ def sine(at_least: float) -> Sequence[tuple[str, int, tuple[float, float], float
 
 
 def rounded(total: float) -> str:
-    """Hours to two digits, or to the hour."""
+    """Hours with two digits, or to the full hour."""
     return f"{total:.2g}" if total < 10 else f"{total:,.0f}"
 
 

@@ -11,9 +11,8 @@ import time
 
 import torch
 
-from agents.networks.conv4_pass import Conv4Objective
-from agents.networks.network import LinearHead, Net, make_body
-from agents.networks.objective import MLPObjective, Objective
+from agents.networks import LinearHead, Network, make_body
+from agents.networks.objective import Objective
 from fewshot_env.episode import Split, TaskSpec
 from runners.config.machine import tune
 
@@ -24,15 +23,15 @@ MINI = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
 
 def objectives(name: str) -> tuple[Objective, Objective, torch.Tensor, torch.Tensor]:
     """The torch.func objective, the written-out one, weights and a direction [B, P]."""
-    spec, tasks, cls = (SINE, 25, MLPObjective) if name == "MLP" else (MINI, 1, Conv4Objective)
-    body = make_body(spec.in_shape, (40, 40), 64, 0)
-    net = Net(body, LinearHead(body.n_features, spec.n_outputs))
+    spec, tasks = (SINE, 25) if name == "MLP" else (MINI, 1)
+    body = make_body("auto", spec.in_shape, (40, 40), 64, 0)
+    net = Network(body, LinearHead(body.n_features, spec.n_outputs))
     if name == "MLP":
         support = Split(torch.randn(tasks, 5, 1), torch.randn(tasks, 5, 1))
     else:
         support = Split(torch.rand(tasks, 5, 84, 84, 3).permute(0, 1, 4, 2, 3), torch.arange(5)[None])
     params = torch.stack([net.init() for _ in range(tasks)])
-    return Objective(net, spec, support, None), cls(net, spec, support, None), params, torch.randn_like(params)
+    return Objective(net, spec, support, None), net.objective(spec, support, None), params, torch.randn_like(params)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""MAML with learn2learn, TorchOpt and higher, each as its documentation has it: an nn.Module, task by task."""
+"""MAML with learn2learn, TorchOpt and higher, as in their documentation: an nn.Module, task by task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agents.gradient_based import GradientBased
 
 
 def module(agent: GradientBased) -> nn.Module:
-    """The agent's base learner as a module, with the agent's prior as its weights."""
+    """The agent's base learner as a module, with the agent's initialization as its weights."""
     spec, layers = agent.spec, []
     if spec.kind == "regression":
         sizes = [*spec.in_shape, *agent.config.hidden]
@@ -25,8 +25,8 @@ def module(agent: GradientBased) -> nn.Module:
             norm = nn.BatchNorm2d(fan_out, track_running_stats=False)
             layers += [nn.Conv2d(fan_in, fan_out, 3), norm, nn.ReLU(), nn.MaxPool2d(2)]
         layers += [nn.Flatten()]
-    net = nn.Sequential(*layers, nn.Linear(agent.net.body.n_features, spec.n_outputs)).to(agent.prior.dtype)
-    vector_to_parameters(agent.prior.detach().clone().flatten(), net.parameters())
+    net = nn.Sequential(*layers, nn.Linear(agent.net.body.n_features, spec.n_outputs)).to(agent.initialization.dtype)
+    vector_to_parameters(agent.initialization.detach().clone().flatten(), net.parameters())
     return net
 
 
@@ -40,7 +40,7 @@ class Learn2Learn(TaskLoop):
         super().__init__(agent, self.maml.parameters())
 
     def query_loss(self, support: Items, query: Items) -> Tensor:
-        """A clone, adapted."""
+        """Loss of an adapted clone."""
         clone = self.maml.clone()
         for _ in range(self.config.inner_steps):
             clone.adapt(self.loss(clone(support[0]), support[1]))
@@ -48,7 +48,7 @@ class Learn2Learn(TaskLoop):
 
 
 class TorchOpt(TaskLoop):
-    """`torchopt.MetaSGD`, with the first weights put back after every task; it has no first order."""
+    """`torchopt.MetaSGD`, with the initial weights restored after every task; it has no first-order mode."""
 
     def __init__(self, agent: GradientBased) -> None:
         import torchopt
@@ -57,7 +57,7 @@ class TorchOpt(TaskLoop):
         super().__init__(agent, self.net.parameters())
 
     def query_loss(self, support: Items, query: Items) -> Tensor:
-        """The module itself, adapted."""
+        """Loss of the module, adapted in place."""
         start = self.torchopt.extract_state_dict(self.net, by="reference", detach_buffers=True)
         inner = self.torchopt.MetaSGD(self.net, lr=self.config.inner_lr)
         for _ in range(self.config.inner_steps):
@@ -68,7 +68,7 @@ class TorchOpt(TaskLoop):
 
 
 class TorchOptFunctional(TaskLoop):
-    """`torchopt.sgd` with `torch.func.functional_call`: slower than MetaSGD on sine, but it knows first order."""
+    """`torchopt.sgd` with `torch.func.functional_call`: slower than MetaSGD on sine, but has a first-order mode."""
 
     def __init__(self, agent: GradientBased) -> None:
         import torchopt
@@ -79,12 +79,12 @@ class TorchOptFunctional(TaskLoop):
         super().__init__(agent, self.net.parameters())
 
     def loss_of(self, weights: tuple[Tensor, ...], items: Items) -> Tensor:
-        """Loss of the module with other weights."""
+        """Loss of the module with the given weights."""
         named = dict(zip(self.names, weights, strict=True))
         return self.loss(torch.func.functional_call(self.net, named, (items[0],)), items[1])
 
     def query_loss(self, support: Items, query: Items) -> Tensor:
-        """Gradients, and updates out of place."""
+        """Loss after updates that are not in place."""
         weights = tuple(self.parameters)
         state = self.sgd.init(weights)
         for _ in range(self.config.inner_steps):
@@ -106,7 +106,7 @@ class Higher(TaskLoop):
         super().__init__(agent, self.net.parameters())
 
     def query_loss(self, support: Items, query: Items) -> Tensor:
-        """A functional copy, adapted."""
+        """Loss of an adapted functional copy."""
         detach = (lambda grads: [g.detach() for g in grads]) if self.config.first_order else None
         with self.context(self.net, self.sgd, copy_initial_weights=False) as (net, inner):
             for _ in range(self.config.inner_steps):

@@ -1,18 +1,19 @@
 r"""Meta-training against other libraries and plain loops: `python benchmarks/peers.py`.
 
 MAML is timed against learn2learn, TorchOpt, higher and a plain loop of torch.autograd; TURTLE and the LSTM, which no
-library has, against plain loops. Every contender does whole outer steps (adaptation, query loss, backward, Adam; ours
-also its row for the log) on the same tasks from the same weights, in one process with one thread and the allocator
-that our runner sets, a few steps in every round. Time is CPU time: on an idle machine the same as the clock's with
-one thread, and steadier on a busy one. Before, in float64, the first meta-gradients are asserted to be equal. Images
-are random; ours lie in memory as our sampler deals them (channels last), the others' contiguously. Memory is that
-of a process of its own which does three outer steps. A library that is not installed is skipped. To install them:
+library has, against plain loops. Every implementation does complete outer steps (adaptation, query loss, backward,
+Adam; ours also the row for the log) on the same tasks from the same weights, in one process with one thread and the
+allocator settings of our runner, a few steps in every round. Times are CPU times, which with one thread equal
+wall-clock time on an idle machine and vary less on a busy one. First, in float64, the first meta-gradients are
+asserted to be equal. Images are random; ours are channels last in memory, as our sampler gives them, the others'
+contiguous. Memory is that of a separate process that does three outer steps. A library that is not installed is
+skipped. To install them:
 
     pip install -e '.[bench]'
     pip install learn2learn==0.2.0 --no-deps --no-build-isolation --use-pep517 \
         --config-settings=--build-option=build_ext
 
-(learn2learn's C sources must be generated anew since Python 3.11, and its requirements would downgrade numpy.)
+(Since Python 3.11 learn2learn's C sources must be generated again; its requirements would downgrade numpy.)
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Workload:
     steps: int
     images: bool
     seeds: int = 1
-    """Runs of ours side by side; the others train one."""
+    """Runs of ours side by side; the plain loop trains one."""
 
     def make_agent(self, dtype: torch.dtype = torch.float32, seed: int = 0) -> GradientBased:
         """Our agent, with the same first weights at every call."""
@@ -97,7 +98,7 @@ def conv4(title: str, agent: str, n_shot: int, **settings: Any) -> Workload:
     return Workload(f"Conv4-64, 84x84, 5-way {n_shot}-shot, {title}, meta-batch 2", agent, settings, 2, n_shot, 1, True)
 
 
-MAML = {"clip": None, "inner_lr": 0.01}
+MAML = {"inner_clip": None, "task_clip": None, "inner_lr": 0.01}
 WORKLOADS = {
     "sine-maml": sine("MAML, T = 5", "maml", 25, inner_steps=5, **MAML),
     "sine-maml-small": sine("MAML, T = 5", "maml", 4, inner_steps=5, **MAML),
@@ -113,8 +114,8 @@ WORKLOADS = {
 }
 
 
-class Contender(Protocol):
-    """What is timed."""
+class Implementation(Protocol):
+    """An implementation that is timed."""
 
     def step(self, episode: Episode) -> None:
         """One outer step on B tasks."""
@@ -129,19 +130,15 @@ class Ours:
     """An agent of ours through its public methods."""
 
     def __init__(self, agent: GradientBased) -> None:
-        self.agent, self.optimizer = agent, agent.optimizer  # made here, as the others' are
+        self.agent, self.optimizer = agent, agent.outer.optimizer  # made here, as those of the others are
 
     def step(self, episode: Episode) -> None:
-        """One outer step on B tasks, in the portions in which they are best computed."""
-        *first, last = self.agent.net.chunks(episode.support.x)
-        for part in first:
-            self.agent.accumulate(self.predict(episode, part), episode.query[part].labels)
-        row = self.agent.meta_update(self.predict(episode, last), episode.query[last].labels)
+        """One outer step on B tasks, in the parts that are fastest to compute."""
+        for part in self.agent.net.chunks(episode.support.x):
+            adapted, query = self.agent.adapt(episode.support[part]), episode.query[part]
+            self.agent.outer.add(adapted, self.agent.predict(adapted, query.x), query.labels)
+        (row,) = self.agent.outer.finish()
         assert not row["skipped"], "the meta-gradient is not finite"
-
-    def predict(self, episode: Episode, part: slice) -> Tensor:
-        """Adapt to some tasks and answer their queries."""
-        return self.agent.predict(self.agent.adapt(episode.support[part]), episode.query[part].x)
 
     def gradient(self) -> Tensor:
         """The last meta-gradient as one vector."""
@@ -153,32 +150,34 @@ class OursStacked:
 
     def __init__(self, agents: list[GradientBased]) -> None:
         self.stack = Stack(agents)
-        self.optimizer = self.stack.agent.optimizer
+        self.optimizer = self.stack.agent.outer.optimizer
 
     def step(self, episode: Episode) -> None:
         """One outer step of every run on B tasks, the same for all."""
-        runs = len(self.stack.members)
+        runs = self.stack.runs
         x, y, query_x, query_y = (
             t.repeat(runs, *[1] * (t.dim() - 1))
             for t in (episode.support.x, episode.support.labels, episode.query.x, episode.query.labels)
         )
         agent = self.stack.agent
-        self.stack.meta_update(agent.predict(agent.adapt(Split(x, y)), query_x), query_y)
+        adapted = agent.adapt(Split(x, y))
+        agent.outer.add(adapted, agent.predict(adapted, query_x), query_y)
+        self.stack.finish_step()
 
     def gradient(self) -> Tensor:
         """The first run's last meta-gradient as one vector."""
         return torch.cat([p.grad[0].flatten() for p in self.stack.agent.parameters() if p.grad is not None])
 
 
-def make(name: str, workload: Workload, dtype: torch.dtype = torch.float32) -> Contender:
-    """A contender with the workload's first weights."""
+def make(name: str, workload: Workload, dtype: torch.dtype = torch.float32) -> Implementation:
+    """An implementation with the initial weights of the workload."""
     if name == "ours" and workload.seeds > 1:
         return OursStacked([workload.make_agent(dtype, seed) for seed in range(workload.seeds)])
-    return contenders(workload.agent)[name](workload.make_agent(dtype))
+    return implementations(workload.agent)[name](workload.make_agent(dtype))
 
 
-def contenders(agent: str) -> dict[str, Callable[[GradientBased], Contender]]:
-    """Who can do what `agent` does, by name; libraries that can not be imported too."""
+def implementations(agent: str) -> dict[str, Callable[[GradientBased], Implementation]]:
+    """Implementations of `agent`, by name, including libraries that cannot be imported."""
     if not agent.endswith("maml"):
         return {"ours": Ours, "plain loop": {"turtle": PlainTurtle, "lstm": PlainLSTM}[agent]}
     torchopt = TorchOptFunctional if agent == "fo-maml" else TorchOpt
@@ -186,25 +185,25 @@ def contenders(agent: str) -> dict[str, Callable[[GradientBased], Contender]]:
 
 
 def quiet() -> redirect_stderr[StringIO]:
-    """Hide what gym, which learn2learn imports, says on stderr."""
+    """Hide what gym, which learn2learn imports, prints on stderr."""
     return redirect_stderr(StringIO())
 
 
 def skipped() -> set[str]:
-    """The libraries that can not be imported, each with a line on stderr."""
+    """The libraries that cannot be imported, with a line on stderr for each."""
     missing = set()
     for name in ("learn2learn", "torchopt", "higher"):
         try:
             with quiet():
                 import_module(name)
-        except Exception as error:  # whatever an unmaintained library does must not stop the others
+        except Exception as error:  # an unmaintained library may raise anything; the others go on
             print(f"{name} is skipped ({type(error).__name__}: {error}); {INSTALL}", file=sys.stderr)
             missing.add(name)
     return missing
 
 
 def tasks_for(name: str, episode: Episode, dtype: torch.dtype = torch.float32) -> Episode:
-    """Tasks as the contender `name` takes them: contiguous for all but us."""
+    """Tasks as the implementation `name` takes them: contiguous for all but ours."""
 
     def split(s: Split) -> Split:
         x, y = s.x.to(dtype), s.labels
@@ -218,9 +217,9 @@ def differences(workload: Workload, names: list[str]) -> dict[str, float]:
     (episode,) = workload.episodes(1, 1 if workload.images else workload.meta_batch)
     gradients = {}
     for name in names:
-        contender = make(name, workload, torch.float64)
-        contender.step(tasks_for(name, episode, torch.float64))
-        gradients[name] = contender.gradient()
+        implementation = make(name, workload, torch.float64)
+        implementation.step(tasks_for(name, episode, torch.float64))
+        gradients[name] = implementation.gradient()
     ours = gradients["ours"]
     found = {name: float((g - ours).norm() / ours.norm()) for name, g in gradients.items()}
     assert all(d < TOLERANCE for d in found.values()), f"{workload.title}: meta-gradients differ: {found}"
@@ -228,7 +227,7 @@ def differences(workload: Workload, names: list[str]) -> dict[str, float]:
 
 
 def rates(workload: Workload, names: list[str], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Tasks per second of CPU time in every round, after one round of warming up."""
+    """Tasks per second of CPU time in every round, after a warm-up round."""
     made = {name: make(name, workload) for name in names}
     episodes = workload.episodes(steps, workload.meta_batch)
     tasks = {name: [tasks_for(name, e) for e in episodes] for name in names}
@@ -245,30 +244,30 @@ def rates(workload: Workload, names: list[str], rounds: int, steps: int) -> dict
 
 
 def memory(key: str, name: str, steps: int) -> tuple[float, float]:
-    """Resident MB of this process before the first outer step, and at most. Run in a new process."""
+    """Resident MB of this process before the first outer step, and the peak. Run in a new process."""
     tune(1)
     w = WORKLOADS[key]
     with quiet():
-        contender = contenders(w.agent)[name](w.make_agent())
+        implementation = implementations(w.agent)[name](w.make_agent())
     episode = tasks_for(name, w.episodes(1, w.meta_batch)[0])
     before = resident("VmRSS")
     for _ in range(steps):
-        contender.step(episode)
+        implementation.step(episode)
     return before, resident("VmHWM")
 
 
 def resident(field: str) -> float:
-    """Memory of this process in MB; getrusage's ru_maxrss would not do, it starts with the parent's."""
+    """Memory of this process in MB; getrusage's ru_maxrss starts with the parent's value."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def table(key: str, names: list[str], rounds: int, quick: bool) -> str:
-    """Check and time a workload; its Markdown table."""
+    """Check and time a workload; returns its Markdown table."""
     workload = WORKLOADS[key]
     differs = differences(workload, names)
     speed = rates(workload, names, rounds, 1 if quick else workload.steps)
-    head = ["", "tasks per CPU second", "ours / it (lowest to highest round)", "meta-gradient differs by"]
+    head = ["", "tasks per CPU second", "ours / this (lowest to highest round)", "meta-gradient differs by"]
     rows = []
     for name in names:
         ratios = [a / b for a, b in zip(speed["ours"], speed[name], strict=True)]
@@ -276,7 +275,7 @@ def table(key: str, names: list[str], rounds: int, quick: bool) -> str:
         rows.append([name, f"{statistics.median(speed[name]):.4g}", ratio, f"{differs[name]:.0e}"])
     rows[0][2:] = ["", ""]
     if workload.images:
-        head += ["peak, MB", "of it before the first step"]
+        head += ["peak, MB", "of these before the first step"]
         spawn = multiprocessing.get_context("spawn")
         for row in rows:
             with ProcessPoolExecutor(1, mp_context=spawn) as process:
@@ -288,8 +287,8 @@ def table(key: str, names: list[str], rounds: int, quick: bool) -> str:
 
 def main(
     workload: Annotated[list[str] | None, typer.Option(help=f"one or more of: {', '.join(WORKLOADS)}")] = None,
-    rounds: Annotated[int, typer.Option(help="rounds that are counted")] = 5,
-    quick: Annotated[bool, typer.Option("--quick", help="one round of one step: does it all work?")] = False,
+    rounds: Annotated[int, typer.Option(help="rounds after the warm-up")] = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="one round of one step: does everything work?")] = False,
 ) -> None:
     """Print a Markdown table for every workload."""
     keys = workload or list(WORKLOADS)
@@ -299,7 +298,7 @@ def main(
     missing, rounds = skipped(), 1 if quick else rounds
     print(f"torch {torch.__version__}, one thread, {rounds} rounds, load {os.getloadavg()[0]:.1f} at the start.\n")
     for key in keys:
-        names = [name for name in contenders(WORKLOADS[key].agent) if name not in missing]
+        names = [name for name in implementations(WORKLOADS[key].agent) if name not in missing]
         print(table(key, names, rounds, quick), flush=True)
 
 

@@ -1,7 +1,7 @@
-"""The plain loops that `benchmarks/peers.py` times: MAML, TURTLE and the LSTM as one writes them with torch.autograd.
+"""The plain loops that `benchmarks/peers.py` times: MAML, TURTLE and the LSTM written directly with torch.autograd.
 
-Task by task, with create_graph for second order, vectorised over the weights. They share no code with the
-agents and take from one its settings and first meta-parameters alone. P = weights, H = hidden units.
+Task by task, with create_graph for second order, vectorized over the weights. They share no code with the agents and
+take only their settings and initial meta-parameters. P = weights, H = hidden units.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def split(vector: Tensor, shapes: Shapes) -> list[Tensor]:
 
 
 def first_parameters(agent: GradientBased, shapes: Shapes) -> list[Tensor]:
-    """Trainable copies of the agent's parameters, which lie one after the other, in these shapes."""
+    """Trainable copies of the agent's parameters, in order, split into these shapes."""
     vector = torch.cat([p.detach().flatten() for p in agent.parameters()])
     return [part.clone().requires_grad_() for part in split(vector, shapes)]
 
@@ -114,7 +114,7 @@ class PlainMAML(TaskLoop):
 
 
 class LearnedRule(TaskLoop):
-    """A learned update of all weights [P]; the prior is the first of the meta-parameters."""
+    """A learned update of all weights [P]; the initialization is the first of the meta-parameters."""
 
     def __init__(self, agent: GradientBased) -> None:
         self.learner = BaseLearner(agent)
@@ -133,14 +133,14 @@ class LearnedRule(TaskLoop):
     def query_loss(self, support: Items, query: Items) -> Tensor:
         """Algorithm 1, lines 6 to 9, with the agent's clipping."""
         steps, state = self.config.inner_steps, None
-        clip = self.config.clip if steps > 1 and self.config.clip else math.inf
+        inner_clip, task_clip = self.config.inner_clip or math.inf, self.config.task_clip or math.inf
         theta = self.parameters[0].clone()
-        theta.register_hook(lambda g: g.clamp(-clip, clip))
+        theta.register_hook(lambda g: g.clamp(-task_clip, task_clip))
         for step in range(steps):
             point = theta.detach().requires_grad_() if self.config.first_order else theta
             loss = self.learner.loss(self.learner.split(point), support)
             (g,) = torch.autograd.grad(loss, point, create_graph=not self.config.first_order)
-            theta, state = self.update(step, theta, g.clamp(-clip, clip), loss.detach(), state)
+            theta, state = self.update(step, theta, g.clamp(-inner_clip, inner_clip), loss.detach(), state)
         return self.learner.loss(self.learner.split(theta), query)
 
 
@@ -149,7 +149,7 @@ class PlainTurtle(LearnedRule):
 
     @staticmethod
     def shapes(config: Any, n_weights: int) -> Shapes:
-        """A rate per weight, then weights and biases of the meta-network."""
+        """A learning rate per weight, then weights and biases of the meta-network."""
         sizes = [3, *[config.hidden_units] * config.hidden_layers, 1]
         layers = [[(out, fan_in), (out,)] for fan_in, out in pairwise(sizes)]
         return [(n_weights,), *[shape for layer in layers for shape in layer]]

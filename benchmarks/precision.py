@@ -1,8 +1,8 @@
-"""What bfloat16 convolutions do: `python benchmarks/precision.py`.
+"""The effect of bfloat16 convolutions: `python benchmarks/precision.py`.
 
 For Conv4-64 on random 84x84 images (5-way 1-shot, 15 queries per class), the cosine between the meta-gradient in
 float64 and those of `--precision fp32` and bf16, second-order, medians over tasks with the lowest; and the CPU seconds
-that a meta-gradient takes, interleaved, one thread.
+of a meta-gradient, interleaved, one thread.
 """
 
 from __future__ import annotations

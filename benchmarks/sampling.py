@@ -1,9 +1,9 @@
-"""Episodes per second from a prepared store, and the memory it takes: `python benchmarks/sampling.py [FOLDER]`.
+"""Episodes per second from a prepared data set, and the memory it takes: `python benchmarks/sampling.py [FOLDER]`.
 
-5-way tasks of 105 images (5 support, 16 query each) from the train split of a store as large as the full miniImageNet
-(38,400 images of noise in a temporary folder, 0.8 GB; or the store `mini` below FOLDER), as uint8, one thread.
-Beside it, learn2learn's default transforms over images in memory, where it is installed. Best of the interleaved
-rounds: on a busy machine the others measure the neighbours.
+5-way tasks of 105 images (5 support, 16 query each) from the train split of a data set as large as the full
+miniImageNet (38,400 images of noise in a temporary folder, 0.8 GB; or the data set `mini` in FOLDER), as uint8, one
+thread. For comparison, learn2learn's default transforms over images in memory, where it is installed. Values are those
+of the fastest of the interleaved rounds, since other work on a busy machine slows the rest.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from runners.config.machine import tune
 
 ROUNDS, EPISODES, BATCHES = 15, 100, (1, 4, 10)
 CLASSES, PER_CLASS = 64, 600
-Deal = Callable[[int], object]
+Sample = Callable[[int], object]
 
 
 def noise_store(folder: Path) -> ImageStore:
-    """A store of random images, 64 classes of 600."""
+    """A data set of random images, 64 classes of 600."""
     rng = np.random.default_rng(0)
     block = rng.integers(0, 256, (PER_CLASS, 84, 84, 3), np.uint8)
     images = [
@@ -42,19 +42,19 @@ def noise_store(folder: Path) -> ImageStore:
     return ImageStore.open(folder / "noise")
 
 
-def ours(store: ImageStore, batch: int) -> Deal:
-    """Deal `batch` tasks at once."""
+def ours(store: ImageStore, batch: int) -> Sample:
+    """Sample `batch` tasks at once."""
     sampler = ImageSampler(store, n_shot=5, n_query=16)
     return lambda start: sampler.sample(task_seeds(0, "train", start, batch))
 
 
-def learn2learn() -> Deal | None:
+def learn2learn() -> Sample | None:
     """learn2learn's transforms as its own examples chain them, one task at a time; None where it is not installed."""
     try:
         from learn2learn.data import MetaDataset, TaskDataset
         from learn2learn.data.transforms import ConsecutiveLabels, KShots, LoadData, NWays, RemapLabels
     except ImportError as error:
-        print(f"learn2learn is left out: {error}")
+        print(f"learn2learn is skipped: {error}")
         return None
     held = torch.rand(CLASSES * 60, 3, 84, 84)  # float32, as learn2learn keeps miniImageNet; 60 a class: 0.3 GB
     data = MetaDataset(torch.utils.data.TensorDataset(held, torch.arange(len(held)) // 60))
@@ -75,21 +75,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = ImageStore.open(Path(sys.argv[1]) / "mini") if sys.argv[1:] else noise_store(Path(folder))
         before = anonymous_mb()  # most of it is what importing torch takes
-        deals = {f"ours, {batch} at once": (ours(store, batch), batch) for batch in BATCHES}
+        samplers = {f"ours, {batch} at once": (ours(store, batch), batch) for batch in BATCHES}
         images = sum(c.count for c in store.of_split("train"))
-        for deal, batch in deals.values():
+        for sample, batch in samplers.values():
             for start in range(0, 1000, batch):
-                deal(start)
+                sample(start)
         after = anonymous_mb()
-        print(f"{images} images: {after - before:.0f} MB anonymous for store and episodes, {before:.0f} before")
+        print(f"{images} images: {after - before:.0f} MB anonymous for data set and episodes, {before:.0f} before")
         if (peer := learn2learn()) is not None:
-            deals["learn2learn, one at a time"] = (peer, 1)
-        best = dict.fromkeys(deals, 0.0)
+            samplers["learn2learn, one at a time"] = (peer, 1)
+        best = dict.fromkeys(samplers, 0.0)
         for _ in range(ROUNDS):
-            for name, (deal, batch) in deals.items():
+            for name, (sample, batch) in samplers.items():
                 begin = time.perf_counter()
                 for start in range(0, EPISODES, batch):
-                    deal(start)
+                    sample(start)
                 best[name] = max(best[name], EPISODES / (time.perf_counter() - begin))
     print("| sampler | episodes/s |\n|---|---|")
     for name, rate in best.items():

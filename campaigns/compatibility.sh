@@ -1,8 +1,8 @@
 #!/bin/sh
-# The suite with the lowest (or highest) versions that pyproject.toml admits, in an environment made for it and removed:
+# Runs the tests with the lowest (or highest) versions that pyproject.toml allows, in a temporary environment:
 #     campaigns/compatibility.sh 3.11 lowest-direct
 #     campaigns/compatibility.sh 3.13 highest
-# Needs uv (pip install uv), a Python of that version, and 7 GB of disk. Further words go to pytest.
+# Needs uv (pip install uv), a Python of that version, and 7 GB of disk. Further arguments are passed to pytest.
 set -e
 python=$1 resolution=$2
 shift 2

@@ -1,9 +1,9 @@
-"""Hostile input for everything that reads: `python campaigns/fuzz.py [CASES] [SEED]`, 100,000 by default.
+"""Malformed input for everything that reads: `python campaigns/fuzz.py [CASES] [SEED]`, 100,000 cases by default.
 
-Each target has a few good inputs; a case is one of them with some bytes changed, cut, doubled or replaced by what has
-broken parsers before. It must be read, or refused in one printable line: anything else, also a case that takes 20
-seconds, is a finding. While files are read, an audit hook watches that nothing is executed, connected to, or written
-outside the case's own folder.
+Each target has a few valid inputs. A case is one of them with some bytes changed, deleted, repeated or replaced by what
+has broken parsers before. It must be read, or refused in one printable line; anything else is a finding, as is a case
+that takes 20 seconds. While files are read, an audit hook checks that nothing is executed, connected to, or written
+outside the folder of the case.
 """
 
 from __future__ import annotations
@@ -44,39 +44,39 @@ ODD = [
     b"null", b"true", b"-1", b"0", b"3", b"1.5", b"-0.0", b"1e308", b"1e400", b"NaN", b"9" * 400, b"9" * 30, b"[]",
     b"{}", b'""', b'"x"', b"[[1]]", b'{"a": 1}', b'"\\ud800"', b'"$x^{"', b'"<script>"', b'"../a"', b"[" * 20000,
 ]  # fmt: skip
-"""What stands in place of a whole word or number."""
+"""Replacements for a whole word or number."""
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "os.fork")
 
 
-def mutated(seed: bytes, dice: random.Random) -> bytes:
+def mutated(seed: bytes, rng: random.Random) -> bytes:
     """The seed with one to four changes."""
     data = bytearray(seed)
-    for _ in range(dice.randint(1, 4)):
-        at, until = sorted((dice.randint(0, len(data)), dice.randint(0, len(data))))
-        until = min(until, at + dice.choice((1, 2, 8, 100, 10**6)))
-        match dice.randrange(11):
+    for _ in range(rng.randint(1, 4)):
+        at, until = sorted((rng.randint(0, len(data)), rng.randint(0, len(data))))
+        until = min(until, at + rng.choice((1, 2, 8, 100, 10**6)))
+        match rng.randrange(11):
             case 0 | 1 if data:
-                data[dice.randrange(len(data))] = dice.randrange(256)
+                data[rng.randrange(len(data))] = rng.randrange(256)
             case 2 if data:
-                data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
             case 3:
                 del data[at:until]
             case 4:
                 data[at:at] = data[at:until]
             case 5:
-                data[at:at] = dice.choice(TOKENS)
+                data[at:at] = rng.choice(TOKENS)
             case 6:
-                data[at:until] = dice.choice(TOKENS)
+                data[at:until] = rng.choice(TOKENS)
             case 7 | 8 | 9 if words := list(WORD.finditer(data)):
-                word = dice.choice(words)
-                data[word.start() : word.end()] = dice.choice(ODD)
+                word = rng.choice(words)
+                data[word.start() : word.end()] = rng.choice(ODD)
             case _:
-                del data[at if dice.random() < 0.3 else len(data) :]
+                del data[at if rng.random() < 0.3 else len(data) :]
     return bytes(data)
 
 
 class Watch:
-    """Counts what a reader of files has no business doing."""
+    """Records what reading a file must not do."""
 
     def __init__(self) -> None:
         self.place: Path | None = None
@@ -84,7 +84,7 @@ class Watch:
         sys.addaudithook(self.hook)
 
     def hook(self, event: str, args: tuple[Any, ...]) -> None:
-        """See every event while a file is read."""
+        """Audit hook: check every event while a file is read."""
         if self.place is None:
             return
         if event.startswith(FORBIDDEN):
@@ -96,7 +96,7 @@ class Watch:
 
 
 def verdict(target: Target, data: bytes, place: Path, watch: Watch) -> str:
-    """What came of a case: "read", "refused", or a finding: the last lines of its traceback."""
+    """The outcome of a case: "read", "refused", or a finding, which is the end of its traceback."""
     watch.place, watch.seen = (place if target.is_file else None), []
     signal.alarm(20)
     try:
@@ -113,7 +113,7 @@ def verdict(target: Target, data: bytes, place: Path, watch: Watch) -> str:
 
 
 def fuzz(cases: int, seed: int, say: Callable[[str], None] = print) -> tuple[Counter[tuple[str, str]], list[str]]:
-    """Run so many cases over all targets; counts by target and verdict, and the findings."""
+    """Run `cases` cases over all targets; returns counts by target and outcome, and the findings."""
     known, watch = targets(), Watch()
     whole = sum(t.weight for t in known.values())
     counts: Counter[tuple[str, str]] = Counter()
@@ -121,9 +121,9 @@ def fuzz(cases: int, seed: int, say: Callable[[str], None] = print) -> tuple[Cou
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("it took 20 seconds")))
     with tempfile.TemporaryDirectory() as temporary:
         for name, target in known.items():
-            dice, start = random.Random(f"{seed} {name}"), time.monotonic()
+            rng, start = random.Random(f"{seed} {name}"), time.monotonic()
             for number in range(max(1, cases * target.weight // whole)):
-                data = mutated(dice.choice(target.seeds), dice)
+                data = mutated(rng.choice(target.seeds), rng)
                 place = Path(temporary) / "case"
                 place.mkdir()
                 found = verdict(target, data, place, watch)

@@ -1,4 +1,4 @@
-"""Fuzz targets: everything that reads what a user, a publisher or a crash gives it, with small good inputs."""
+"""Fuzz targets: everything that reads input from users, publishers or crashed runs, with small valid inputs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from runners.reproduce.counted import Run
+from runners.reproduce.earlier import Earlier
+from runners.reproduce.experiments import EXPERIMENTS
+from runners.reproduce.grid import Experiment
+from runners.reproduce.report import write
+from runners.reproduce.runs import Runs
+from runners.reproduce.summary import numbers, summaries
 
 from agents import registry as agent_registry
 from fewshot_env.data import cub, folders, mini
 from fewshot_env.data.archive import unpack
-from fewshot_env.data.source import SourceImage, Wish
+from fewshot_env.data.source import PrepareOptions, SourceImage
 from fewshot_env.data.splits import split_list
 from fewshot_env.data.unpickle import read_pickle
 from fewshot_env.images import ImageSampler
@@ -29,17 +36,10 @@ from fewshot_env.store import ImageStore
 from runners.cli import replay
 from runners.config.plan import make_plan
 from runners.config.settings import read_file, read_pairs
-from runners.distributed.process_group import ALONE
-from runners.loggers.base import JSONLines, read_rows, write_csv
+from runners.distributed.process_group import SINGLE_PROCESS
+from runners.loggers.json_lines import JSONLines, read_rows, write_csv
 from runners.reporting import compare, report, report_figures
-from runners.reporting.runs import past_runs
-from runners.reproduce.counted import Run
-from runners.reproduce.earlier import Earlier
-from runners.reproduce.experiments import EXPERIMENTS
-from runners.reproduce.grid import Experiment
-from runners.reproduce.report import write
-from runners.reproduce.runs import Runs
-from runners.reproduce.summary import numbers, summaries
+from runners.reporting.runs import list_runs
 from runners.storage.lock import HOLDER, _holder
 from runners.storage.schemas import ChartLine, RowLine, read_result, read_settings
 from runners.training import trainer
@@ -48,7 +48,7 @@ from runners.training.run_state import Track
 
 @dataclass(frozen=True)
 class Target:
-    """Something that reads: good inputs, and how to give it one (in an empty folder of its own)."""
+    """Something that reads: valid inputs, and how to pass it one (in an empty folder)."""
 
     seeds: list[bytes]
     read: Callable[[bytes, Path], Any]
@@ -57,12 +57,12 @@ class Target:
 
 
 def text_of(data: bytes) -> str:
-    """As the shell hands it over."""
+    """Bytes as the text that a shell passes on."""
     return data.decode(errors="surrogateescape")
 
 
 def put(name: str, data: bytes, folder: Path) -> Path:
-    """A file of the case."""
+    """Write a file of the case."""
     file = folder / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
@@ -70,7 +70,7 @@ def put(name: str, data: bytes, folder: Path) -> Path:
 
 
 def pickles() -> list[bytes]:
-    """The forms of miniImageNet's pickles, small."""
+    """Small pickles in the formats of miniImageNet."""
     name = next(w for w, s in split_list("mini").split_of.items() if s == "train")
     data = {"image_data": np.zeros((2, 8, 8, 3), np.uint8), "class_dict": {name: [0, 1]}}
     other = {"data": data["image_data"], "labels": [0, 0], "catname2label": {name: 0}}
@@ -112,12 +112,12 @@ def saved_run() -> tuple[bytes, bytes, dict[str, Any]]:
     task = SineSampler().sample([1, 2])
     agent.meta_update(agent.predict(agent.adapt(task.support), task.query.x), task.query.labels)
     with tempfile.TemporaryDirectory() as place:
-        track = Track(plan, Path(place), ALONE)
+        track = Track(plan, Path(place), SINGLE_PROCESS)
         track.open_logs()
         track.save("last.pt", agent.state())
         assert track.loggers is not None
         track.loggers.close()
-        fault = faults.save(faults.Place.of(track), agent, SineSampler(), "train", 3)
+        fault = faults.save(track.place, agent, SineSampler(), "train", 3)
         assert fault is not None
         return (Path(place) / "last.pt").read_bytes(), fault.read_bytes(), plan.settings
 
@@ -133,7 +133,7 @@ def report_of(experiment: Experiment, run: Run) -> bytes:
 
 
 def targets() -> dict[str, Target]:
-    """Everything that reads what a user, a publisher or a crash gives it."""
+    """Everything that reads input from users, publishers or crashed runs, by name."""
     warnings.simplefilter("ignore")
     last, fault, settings = saved_run()
     plan = make_plan({"env": "sine", "agent": "maml", "agent.hidden": [3]})
@@ -165,29 +165,29 @@ def targets() -> dict[str, Target]:
         put("train.csv", data, folder)
         for split in ("val", "test"):
             put(f"{split}.csv", f"filename,label\na.jpg,{wnids[split][0]}\n".encode(), folder)
-        return mini.read_csv(folder, Wish())
+        return mini.read_csv(folder, PrepareOptions())
 
     def split_file(data: bytes, folder: Path) -> Any:
         for name in "abc":
             put(f"{name}/1.png", b"", folder)
-        return folders.read_classes(folder, Wish(str(put("split.csv", data, folder))))
+        return folders.read_classes(folder, PrepareOptions(str(put("split.csv", data, folder))))
 
     def birds(data: bytes, folder: Path) -> Any:
         head, _, tail = data.partition(b"|")
         put("images.txt", head, folder)
         put("bounding_boxes.txt", tail, folder)
-        return cub.LAYOUTS[0].read(folder, Wish("cub", crop=True))
+        return cub.LAYOUTS[0].read(folder, PrepareOptions("cub", crop=True))
 
     def cache(data: bytes, folder: Path) -> Any:
         read_pickle(put("a.pkl", data, folder))
         for split in ("train", "val", "test"):
             put(f"mini-imagenet-cache-{split}.pkl", data, folder)
             put(f"miniImageNet_category_split_{split}.pickle", data, folder)
-        return [layout.read(folder, Wish()) for layout in mini.LAYOUTS[1:3]]
+        return [layout.read(folder, PrepareOptions()) for layout in mini.LAYOUTS[1:3]]
 
     def run_of(data: bytes, folder: Path) -> Any:
         put("last.pt", data, folder)
-        track = Track(plan, folder, ALONE)
+        track = Track(plan, folder, SINGLE_PROCESS)
         assert track.content is not None
         trainer.Run([plan], [folder])
         return track
@@ -207,12 +207,12 @@ def targets() -> dict[str, Target]:
         return folder / "r"
 
     def listed(folder: Path) -> Any:
-        return [json.dumps(run.plain()) + "".join(run.row()) for run in past_runs(folder)]
+        return [json.dumps(run.as_plain()) + "".join(run.row()) for run in list_runs(folder)]
 
     def finished(data: bytes, folder: Path) -> Any:
         run = run_in(folder, result=data)
         listed(folder)
-        compare.numbers(compare.read_all([run, run]))
+        compare.as_plain(compare.read_all([run, run]))
         return report.render(run, read_result(run))
 
     def logged(data: bytes, folder: Path) -> Any:
@@ -277,7 +277,7 @@ def targets() -> dict[str, Target]:
 
 
 class Evil:
-    """Would run a command where a pickle is trusted."""
+    """Runs a command when it is unpickled."""
 
     def __reduce__(self) -> Any:
         import os

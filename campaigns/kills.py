@@ -1,9 +1,9 @@
-"""Kill runs at random moments, resume them, compare the ends: `python campaigns/kills.py [KILLS] [SEED]`.
+"""Kill runs at random moments, resume them, compare the results: `python campaigns/kills.py [KILLS] [SEED]`.
 
-A thread inside `fsl` waits a random CPU time, notes what the main thread does, and sends SIGKILL; the run is resumed
-until it ends, and must then equal the uninterrupted one: weights, optimizer, random state, rows and scores bit for bit,
-or for two processes to 1e-4. `fsl reproduce` is killed likewise, and must end with the uninterrupted grid's runs and
-report; `fsl data prepare`, and must leave a whole store or none.
+A thread inside `fsl` waits a random CPU time, notes what the main thread does, and sends SIGKILL. The run is resumed
+until it ends and must then equal the uninterrupted one: weights, optimizer, random state, rows and scores bit for bit,
+or to 1e-4 for two processes. `fsl reproduce` is killed in the same way and must end with the runs and report of the
+uninterrupted grid; `fsl data prepare` must leave a complete data set or none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure  # noqa: F401  what a run imports, so that the forked ones need not
+import matplotlib.figure  # noqa: F401  imported by runs: forked processes then need not import it
 import torch
 import torch._dynamo
 import torch.utils.tensorboard
@@ -31,14 +31,13 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from fewshot_env import datasets  # noqa: E402
+from fewshot_env import prepare  # noqa: E402
 from runners.cli import main as cli  # noqa: E402
 from runners.config.settings import read_pairs  # noqa: E402
 from runners.reproduce import experiments, grid  # noqa: E402
 from runners.training import trainer as train  # noqa: E402
-from tests.conftest import write_mini  # noqa: E402
-from tests.runners.test_resume import everything, same  # noqa: E402
-from tests.runners.test_seeds_and_processes import assert_close_runs  # noqa: E402
+from tests.helpers.images import write_mini  # noqa: E402
+from tests.helpers.runs import assert_close_runs, everything, same  # noqa: E402
 
 SETS = ["train_tasks=120", "val_every=24", "val_tasks=24", "test_tasks=24", "eval_batch=8", "log_every=8"]
 GLYPHS = ["--env", "glyphs", "--n-query", "2", "--set", "agent.filters=4"]
@@ -66,14 +65,14 @@ PHASES = {
 
 
 def phase(names: list[str]) -> str:
-    """What a killed process was doing, from its stack, innermost first; a checkpoint within a validation is one."""
+    """What a killed process was doing, from its stack, innermost first; a checkpoint in a validation counts as such."""
     return next((PHASES[name] for name in names if PHASES.get(name) == "checkpoint"), None) or next(
         (PHASES[name] for name in names if name in PHASES), "between"
     )
 
 
-def bomb(seconds: float, notes: Path) -> None:
-    """After so much CPU time note the main thread's stack, and kill the process."""
+def kill_after(seconds: float, notes: Path) -> None:
+    """After `seconds` of CPU time write down the main thread's stack and kill the process."""
     main, start = threading.main_thread().ident, time.process_time()
     while time.process_time() - start < seconds:
         time.sleep(0.001)
@@ -87,14 +86,14 @@ def bomb(seconds: float, notes: Path) -> None:
 
 
 def killed(seconds: float, notes: Path, words: list[object]) -> bool:
-    """Run `fsl` in a forked process (nothing is imported anew) with a bomb; whether that went off before the end."""
+    """Run `fsl` in a forked process (nothing is imported again) with a timer; True where that killed it."""
     child = os.fork()
     if not child:
         said = os.open(notes.with_name("said"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
         os.dup2(said, 2)
-        for owner, name in LIGHTERS:
-            setattr(owner, name, armed(getattr(owner, name), seconds, notes))
+        for owner, name in TIMED:
+            setattr(owner, name, with_timer(getattr(owner, name), seconds, notes))
         sys.argv = ["fsl", *map(str, words)]
         code = 1
         try:
@@ -108,37 +107,37 @@ def killed(seconds: float, notes: Path, words: list[object]) -> bool:
     return status != 0
 
 
-def armed(real: Callable[..., Any], seconds: float, notes: Path) -> Callable[..., Any]:
-    """A function that lights the bomb first."""
+def with_timer(real: Callable[..., Any], seconds: float, notes: Path) -> Callable[..., Any]:
+    """A function that first starts the timer."""
 
     def act(*arguments: Any, **more: Any) -> Any:
-        threading.Thread(target=bomb, args=(seconds, notes), daemon=True).start()
+        threading.Thread(target=kill_after, args=(seconds, notes), daemon=True).start()
         return real(*arguments, **more)
 
     return act
 
 
 def folders(of: Path) -> list[Path]:
-    """The runs below a log directory, by name."""
+    """The runs in a log directory, by name."""
     return sorted(file.parent for file in of.rglob("config.json"))
 
 
-def moments(dice: random.Random, length: float) -> Iterator[float]:
-    """CPU times to kill at, `length` seconds in the mean at first, and later each time: every run ends some day."""
+def moments(rng: random.Random, length: float) -> Iterator[float]:
+    """CPU times to kill at: `length` seconds on average at first, then longer each time, so that every run ends."""
     while True:
-        yield dice.expovariate(1 / length)
+        yield rng.expovariate(1 / length)
         length *= 1.15
 
 
-def torn(case: str, times: Iterator[float], whole: Path, place: Path, notes: Path) -> int:
-    """One run, killed until it ends; the number of kills."""
+def kill_until_done(case: str, times: Iterator[float], whole: Path, place: Path, notes: Path) -> int:
+    """Kill one run until it ends; returns the number of kills."""
     log, kills = place / "cut", 0
     words: list[object] = ["run", *CASES[case], *(w for s in SETS for w in ("--set", s)), "--log-dir", log]
     if "processes" in case:
-        kills += kill_team(words, next(times), notes)
+        kills += kill_group(words, next(times), notes)
     elif killed(next(times), notes, words):
         kills += 1
-    while not (found := folders(log)):  # killed before the folder had its name
+    while not (found := folders(log)):  # killed before the folder got its name
         if not killed(next(times), notes, words):
             break
         kills += 1
@@ -155,34 +154,34 @@ def torn(case: str, times: Iterator[float], whole: Path, place: Path, notes: Pat
     return kills
 
 
-def kill_team(words: list[object], seconds: float, notes: Path) -> int:
-    """Start a run of two processes and kill all of them at once."""
+def kill_group(words: list[object], seconds: float, notes: Path) -> int:
+    """Start a run of two processes and kill both at once."""
     command = [sys.executable, "-m", "runners", *map(str, words)]
     log = Path(str(words[-1]))
-    with subprocess.Popen(command, cwd=ROOT, stdout=-3, stderr=-3, start_new_session=True) as team:
-        wait_until(lambda: bool(list(log.glob("*/last.pt"))) or team.poll() is not None)
+    with subprocess.Popen(command, cwd=ROOT, stdout=-3, stderr=-3, start_new_session=True) as process:
+        wait_until(lambda: bool(list(log.glob("*/last.pt"))) or process.poll() is not None)
         try:
-            team.wait(seconds)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(team.pid, signal.SIGKILL)
-            notes.open("a").write('["both processes of a team"]\n')
+            os.killpg(process.pid, signal.SIGKILL)
+            notes.open("a").write('["both processes of a group"]\n')
             return 1
     return 0
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    """Wait, looking often."""
+    """Wait until `true()` holds."""
     while not true():
         time.sleep(0.01)
 
 
 def reproduction(out: Path) -> list[object]:
-    """The words for a grid of six runs, below `out`."""
+    """The command for a grid of six runs in `out`."""
     return ["reproduce", "fig4", "--out", out]
 
 
-def torn_grid(whole: Path, times: Iterator[float], out: Path, notes: Path) -> int:
-    """One grid, killed until it ends; the number of kills. What it reports is whole or absent at every moment."""
+def kill_grid(whole: Path, times: Iterator[float], out: Path, notes: Path) -> int:
+    """Kill one grid until it ends; returns the number of kills. Its report is complete or absent at every moment."""
     kills = 0
     while killed(next(times), notes, reproduction(out)):
         kills += 1
@@ -190,7 +189,7 @@ def torn_grid(whole: Path, times: Iterator[float], out: Path, notes: Path) -> in
             json.loads(file.read_text())
         for file in out.glob("*.png"):
             Image.open(file).load()
-    assert told(out) == told(whole)
+    assert report_of(out) == report_of(whole)
     a, b = folders(whole), folders(out)
     assert [f.relative_to(whole) for f in a] == [f.relative_to(out) for f in b], "runs were lost or made twice"
     for x, y in zip(a, b, strict=True):
@@ -198,8 +197,8 @@ def torn_grid(whole: Path, times: Iterator[float], out: Path, notes: Path) -> in
     return kills
 
 
-def told(out: Path) -> dict[str, Any]:
-    """The grid's report, but for its times."""
+def report_of(out: Path) -> dict[str, Any]:
+    """The grid's report without its times."""
     content: dict[str, Any] = json.loads((out / "fig4-quick.json").read_text())
     for cell in content["cells"]:
         for timed in (cell, *cell["runs"]):
@@ -207,8 +206,8 @@ def told(out: Path) -> dict[str, Any]:
     return content
 
 
-def torn_preparation(source: Path, whole: dict[str, bytes], times: Iterator[float], place: Path) -> int:
-    """One preparation, killed until it is done; the store is whole or absent at every moment."""
+def kill_preparation(source: Path, whole: dict[str, bytes], times: Iterator[float], place: Path) -> int:
+    """Kill one preparation until it is done; the data set is complete or absent at every moment."""
     words: list[object] = ["data", "prepare", "mini", "--source", source, "--data-dir", place]
     kills = 0
     while killed(next(times), place.parent / "notes", words):
@@ -221,13 +220,13 @@ def torn_preparation(source: Path, whole: dict[str, bytes], times: Iterator[floa
 
 
 def store(folder: Path) -> dict[str, bytes]:
-    """The bytes of the store `mini`."""
+    """The bytes of the prepared data set `mini`."""
     return {file.name: file.read_bytes() for file in (folder / "mini").iterdir()}
 
 
 def main(wanted: int = 60, seed: int = 0) -> None:
-    """Kill until so many kills are done, at least one run of each case."""
-    dice, counts = random.Random(seed), Counter[str]()
+    """Repeat until `wanted` kills are done, with at least one run of each case."""
+    rng, counts = random.Random(seed), Counter[str]()
     experiments.SINE["quick"] = grid.Scale("quick", 2, dict(read_pairs(SETS)))
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
@@ -249,31 +248,31 @@ def main(wanted: int = 60, seed: int = 0) -> None:
                     alone = [w for w in words if w not in ("--processes", "2")] if "processes" in case else words
                     begin = ["run", *alone, *(w for s in SETS for w in ("--set", s)), "--log-dir", whole[case]]
                     killed(NEVER, notes, begin)
-                counts[case] += torn(
+                counts[case] += kill_until_done(
                     case,
-                    moments(dice, LENGTH["Conv4" in case or "same" in case]),
+                    moments(rng, LENGTH["Conv4" in case or "same" in case]),
                     whole[case],
                     place / f"{number}-{case}",
                     notes,
                 )
                 print(f"{sum(counts.values())} kills; {case}: equal", flush=True)
             grid_cut = place / f"{number}-grid"
-            counts["reproduce fig4, 6 runs"] += torn_grid(
-                place / "grid", moments(dice, 4 * LENGTH[False]), grid_cut, notes
+            counts["reproduce fig4, 6 runs"] += kill_grid(
+                place / "grid", moments(rng, 4 * LENGTH[False]), grid_cut, notes
             )
             print(f"{sum(counts.values())} kills; reproduce: equal", flush=True)
-            counts["data prepare"] += torn_preparation(
-                place / "source", prepared, moments(dice, LENGTH[False]), place / f"{number}-stores"
+            counts["data prepare"] += kill_preparation(
+                place / "source", prepared, moments(rng, LENGTH[False]), place / f"{number}-stores"
             )
-            print(f"{sum(counts.values())} kills; data prepare: whole", flush=True)
+            print(f"{sum(counts.values())} kills; data prepare: complete", flush=True)
         print("| run | kills |\n|---|---|")
         print("\n".join(f"| {case} | {kills} |" for case, kills in counts.items()))
         where = Counter(phase(json.loads(line)) for line in notes.read_text().splitlines())
         print("killed in: " + ", ".join(f"{name} {count}" for name, count in where.most_common()))
 
 
-LIGHTERS: list[tuple[Any, str]] = [(train.Run, "__call__"), (datasets, "prepare"), (experiments, "find")]
-LENGTH = {True: 3.0, False: 0.3}  # seconds of CPU time in the mean until the first kill, of images or not
+TIMED: list[tuple[Any, str]] = [(train.Run, "__call__"), (prepare, "prepare"), (experiments, "find")]
+LENGTH = {True: 3.0, False: 0.3}  # mean CPU seconds until the first kill, with images or without
 NEVER = 1e9
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Does a long run grow? `python campaigns/leaks.py [SINE_UPDATES] [CONV4_UPDATES]`: 10,000 and 500; 0 leaves out.
+"""Does a long run grow? `python campaigns/leaks.py [SINE_UPDATES] [CONV4_UPDATES]`: 10,000 and 500; 0 skips that part.
 
-Every agent that learns is trained by `fsl run` (logs, validations and checkpoints included) on sine, and with Conv4 of
-8 filters on the glyphs (28x28), with a validation every 1/400 of the updates; resident memory, open files and threads
-are read from /proc at twenty moments. Memory falls by tens of MB now and then and comes back, so its highest value of
-the second half is compared with that of the first: it may not be higher by more than 2 % and 4 MB; files and threads
-not at all.
+Every agent that learns is trained by `fsl run` (with logs, validations and checkpoints) on sine, and with Conv4 of
+8 filters on glyphs (28x28), with a validation every 1/400 of the updates. Resident memory, open files and threads
+are read from /proc twenty times. Memory falls by tens of MB now and then and rises again, so its highest value in the
+second half is compared with that in the first: it may not be higher by more than 2 % and 4 MB. The numbers of files
+and threads may not grow at all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What fewshot brings with it: `python campaigns/supply_chain.py > docs/licences.md` (needs pip install -e '.[audit]').
+"""Licences and vulnerabilities of the dependencies: `python campaigns/supply_chain.py > docs/licences.md`.
 
-The licences of everything that an installation pulls in, as installed here, by pip-licenses; with the word `audit`, the
-known vulnerabilities of what pyproject.toml names, by pip-audit, which asks the package index.
+Prints the licences of everything that an installation pulls in, as installed here (pip-licenses). With the argument
+`audit`: the known vulnerabilities of the direct dependencies (pip-audit, which asks the package index). Needs
+pip install -e '.[audit]'.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from packaging.requirements import Requirement
 
 
 def needed(name: str, deep: bool = True) -> set[str]:
-    """The installed distributions that `name` needs, without its own extras; deep: and what those need, with theirs."""
+    """The installed dependencies of `name`, without its extras; deep: also their dependencies, with their extras."""
     found: set[str] = set()
     queue, seen = [(name, "")], {(name, "")}
     while queue:
@@ -43,7 +44,7 @@ def licences() -> str:
 
 
 def audit() -> int:
-    """Ask for vulnerabilities of the direct dependencies, in the versions installed here; pip-audit's exit code."""
+    """Check the direct dependencies, as installed here, for vulnerabilities; returns pip-audit's exit code."""
     with tempfile.TemporaryDirectory() as place:
         pins = Path(place) / "requirements.txt"
         pins.write_text("".join(f"{name}=={version(name)}\n" for name in sorted(needed("fewshot", deep=False))))
@@ -54,5 +55,6 @@ def audit() -> int:
 if __name__ == "__main__":
     if "audit" in sys.argv:
         sys.exit(audit())
-    print("# Licences of what fewshot needs\n\nAs installed where `python campaigns/supply_chain.py` was run.\n")
+    print("# Licences of the dependencies\n\nAll packages that fewshot depends on, as installed where")
+    print("`python campaigns/supply_chain.py` was run.\n")
     print(licences(), end="")

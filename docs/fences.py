@@ -1,6 +1,6 @@
 """Two kinds of fenced blocks of the documentation site: equations as MathML, and tables of settings from the code.
 
-On a page that is read as plain Markdown both still make sense: LaTeX, and the command that prints the settings.
+In plain Markdown both still make sense: LaTeX, and the command that prints the settings.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
-from runners.cli import describe
+from runners.cli.show import describe
 
 
 def math(source: str, *_: Any, **__: Any) -> str:
@@ -22,8 +22,8 @@ def math(source: str, *_: Any, **__: Any) -> str:
 
 def settings(source: str, *_: Any, **__: Any) -> str:
     """`fsl show NAME` as a table: every setting, its default (and the paper's, where that depends on the tasks)."""
-    found = describe.of(source.removeprefix("fsl show").strip())
-    rows = "".join(_row(setting, found["paper"]) for setting in found["settings"])
+    description = describe(source.removeprefix("fsl show").strip())
+    rows = "".join(_row(setting, description["paper"]) for setting in description["settings"])
     head = "<tr><th>setting</th><th>default</th><th>meaning</th></tr>"
     return f'<div class="settings"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
 

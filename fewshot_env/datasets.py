@@ -1,30 +1,35 @@
-"""The image data sets by name: what `fsl data prepare NAME` knows, and how it makes a store of one."""
+"""The image data sets that `fsl data` knows by name: the built-in ones, those of plug-ins, and your own folders."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
 
 from fewshot_env.data import cub, folders, mini, omniglot
-from fewshot_env.data.download import Remote, download
-from fewshot_env.data.find import read_source
-from fewshot_env.data.source import Layout, Wish
+from fewshot_env.data.download import Remote
+from fewshot_env.data.source import Layout
 from fewshot_env.data.splits import split_list
-from fewshot_env.data.workspace import put_in_place, workspace
-from fewshot_env.data.write import Progress, write_store
-from fewshot_env.errors import FewShotError, suggest
-from fewshot_env.registry import ENVS, own_entry
+from fewshot_env.errors import FewShotError
+from fewshot_env.plugins import register_new
 from fewshot_env.store import NAME, ImageStore, is_prepared
-
-USUAL = Wish()
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """An image data set: its forms, published splits (name -> shipped list, the usual first), and addresses."""
+    """What `fsl data prepare NAME` knows about an image data set; plug-ins offer one by an entry point `fsl.datasets`.
+
+    Attributes:
+        name: what people type; letters, digits, `-` and `_`.
+        title: its full name, for messages.
+        terms: the terms of use, shown before a download.
+        layouts: the forms in which people have it; the first that fits is read.
+        splits: the published splits, {name for --split: list of classes}, the default first; a list is named as
+            `fewshot_env.data.splits.split_list` takes it. Without any, the user chooses the split.
+        has_boxes: whether images can be cropped to bounding boxes (--crop).
+        remotes: the files to download with --download, if it has stable public addresses.
+    """
 
     name: str
     title: str
@@ -35,12 +40,12 @@ class Dataset:
     remotes: tuple[Remote, ...] = ()
 
     @property
-    def layout(self) -> str:
-        """The forms in words."""
-        return ", or ".join(layout.words for layout in self.layouts)
+    def expected(self) -> str:
+        """A description of the layouts, for messages."""
+        return ", or ".join(layout.description for layout in self.layouts)
 
 
-DATASETS = {
+DATASETS: dict[str, Dataset] = {
     d.name: d
     for d in (
         Dataset(
@@ -88,83 +93,61 @@ DATASETS = {
         ),
     )
 }
+BUILT_IN = frozenset(DATASETS)
 
 
-def dataset(name: str) -> Dataset:
-    """The data set called `name`: a known one, or one's own; raises FewShotError where that can not be a name."""
-    if name in DATASETS:
+def known_datasets() -> dict[str, Dataset]:
+    """The data sets by name, with those of plug-ins; a broken plug-in is warned about and skipped."""
+    register_new("fsl.datasets", "data set", _register)
+    return DATASETS
+
+
+def _register(point: EntryPoint) -> None:
+    dataset = point.load()
+    if not isinstance(dataset, Dataset):
+        raise FewShotError(f"{point.value} is not a fewshot_env.datasets.Dataset, but {type(dataset).__name__}")
+    if dataset.name in DATASETS:
+        raise FewShotError(f"the data set {dataset.name!r} is already registered; choose another name")
+    check_name(dataset.name)
+    if not dataset.layouts:
+        raise FewShotError(f"the data set {dataset.name!r} has no layouts; give at least one")
+    for name in dataset.splits.values():
+        split_list(name)
+    DATASETS[dataset.name] = dataset
+
+
+def find_dataset(name: str) -> Dataset:
+    """The data set of that name; any name that is not known is one for the user's own images.
+
+    Raises:
+        FewShotError: where the name has other characters than letters, digits, `-` and `_`.
+    """
+    if name in DATASETS or name in known_datasets():
         return DATASETS[name]
-    own = own_entry(name)
-    for taken in ENVS.values():
-        if taken.sampler != own.sampler and (taken.name == name or taken.id == own.id):
-            raise FewShotError(f"{name!r} is an environment already ({taken.id}, {taken.summary}); choose another name")
-    if not NAME.fullmatch(name):
-        raise FewShotError(f"{name!r} can not name a data set; use letters, digits, - and _, for example my-birds")
+    check_name(name)
     return Dataset(name, name, "your own images", folders.LAYOUTS)
 
 
+def check_name(name: str) -> None:
+    """Raise FewShotError where `name` cannot name a data set."""
+    if not NAME.fullmatch(name):
+        raise FewShotError(f"{name!r} cannot name a data set; use letters, digits, - and _, for example my-birds")
+
+
 def open_store(name: str, folder: Path) -> ImageStore:
-    """Open the prepared data set `name` below `folder`; says how to get it where it is missing."""
+    """Open a prepared data set.
+
+    Args:
+        name: its name.
+        folder: the folder of the prepared data sets.
+
+    Raises:
+        FewShotError: where it is damaged or not prepared; the message says how to prepare it.
+    """
     if not is_prepared(folder / name):
-        kind = dataset(name)
+        dataset = find_dataset(name)
         raise FewShotError(
-            f"{kind.title} is not prepared in {folder / name}; get {kind.layout}, "
-            f"then run: fsl data prepare {name} --source PATH{' (or --download)' if kind.remotes else ''}"
+            f"{dataset.title} is not prepared in {folder / name}; get {dataset.expected}, "
+            f"then run: fsl data prepare {name} --source PATH{' (or --download)' if dataset.remotes else ''}"
         )
     return ImageStore.open(folder / name)
-
-
-def prepare(
-    name: str,
-    source: Path | None,
-    folder: Path,
-    progress: Progress = lambda items: items,
-    wish: Wish = USUAL,
-    skip_broken: bool = False,
-) -> ImageStore:
-    """Turn the data set at `source` (folder or archive; None: download it) into the store `folder/name`, 84x84 RGB.
-
-    A partial copy is taken as it is: listed images that are absent are counted in the index ("absent").
-    Gray-scale images become RGB. Raises FewShotError, with nothing left behind and an older store unharmed, for a
-    wrong layout, a broken image (skip_broken leaves such out) or archive, and where `folder` can not be written.
-    """
-    kind = dataset(name)
-    wish = _usable(kind, wish)
-    with workspace(folder, name) as work:
-        fetched = folder / f".{name}.download"
-        if source is None:
-            if not kind.remotes:
-                raise FewShotError(
-                    f"{kind.title} has no stable public address: get {kind.layout}, and give it with --source"
-                )
-            download(kind.remotes, fetched)
-        try:
-            sources = read_source(source or fetched, kind.layouts, work / "unpacked", wish, kind.layout)
-        except FewShotError as error:
-            raise FewShotError(f"{error}{'' if kind.splits else suggest(name, DATASETS)}") from error
-        present = [s for s in sources if not isinstance(s.pixels, Path) or s.pixels.exists()]
-        if not present:
-            raise FewShotError(
-                f"{source or fetched} holds none of the {len(sources)} images that it lists; expected {kind.layout}"
-            )
-        facts: dict[str, Any] = {"title": kind.title, "terms": kind.terms, "resize": "Pillow bicubic, RGB"}
-        facts |= {"absent": len(sources) - len(present), "cropped": wish.crop}
-        if kind.splits:
-            facts |= {"list": wish.split, "official": dict(split_list(str(wish.split)).official)}
-        write_store(work / "store", name, present, facts, progress, skip_broken)
-        ImageStore.open(work / "store")
-        put_in_place(work / "store", folder / name)
-        shutil.rmtree(fetched, ignore_errors=True)
-    return ImageStore.open(folder / name)
-
-
-def _usable(kind: Dataset, wish: Wish) -> Wish:
-    """The wish with the usual split where none was named; raises FewShotError for what the data set does not have."""
-    if wish.crop and not kind.has_boxes:
-        raise FewShotError(f"{kind.title} has no bounding boxes; leave out --crop")
-    if not kind.splits:
-        return wish
-    split = wish.split or next(iter(kind.splits))
-    if split not in kind.splits:
-        raise FewShotError(f"--split is {split!r}, but {kind.title} has the splits {', '.join(kind.splits)}")
-    return Wish(kind.splits[split], wish.crop)

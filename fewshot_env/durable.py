@@ -1,4 +1,4 @@
-"""Files that are whole or absent, after a kill and after a power cut: written aside, forced to the disk, renamed."""
+"""Atomic file writes: after a kill or a power cut, a file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from pathlib import Path
 
 
 def write(file: Path, content: bytes) -> None:
-    """Put `content` in place of `file`: at every moment the old or the new one stands there.
+    """Replace `file` by `content` atomically: write a temporary file, force it to the disk, rename it.
 
-    Raises OSError, which names `file` and not what is written aside.
+    Raises:
+        OSError: where the file cannot be written; it names `file`, not the temporary file.
     """
-    aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
-        with aside.open("wb") as stream:
+        with temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(aside, file)
+        os.replace(temporary, file)
         sync(file.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
         with suppress(OSError):
-            aside.unlink()
+            temporary.unlink()
 
 
 def sync(path: Path) -> None:
-    """Force a written file, or the names in a folder, to the disk (Windows knows neither)."""
+    """Force a written file, or the names in a folder, to the disk (does nothing on Windows)."""
     if os.name != "posix":
         return
     number = os.open(path, os.O_RDONLY)

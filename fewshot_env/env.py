@@ -10,8 +10,9 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from fewshot_env.conformance import verified
 from fewshot_env.episode import Episode
-from fewshot_env.sampler import TaskSampler, build_sampler
+from fewshot_env.sampler import SamplerSource, TaskSampler, build_sampler
 from fewshot_env.shapes import shapes
 from fewshot_env.spaces import action_space, observation_space
 
@@ -19,24 +20,29 @@ Obs = dict[str, NDArray[Any]]
 
 
 class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
-    """`reset` deals a task; `step(answers)` marks them and ends the episode.
+    """`reset` samples a task; `step(answers)` scores the answers and ends the episode.
 
-    The reward is the accuracy in [0, 1], or minus the mean squared error. Query answers appear only
-    in the info of `step` ("query_y"). Every task comes from `info["task_seed"]`, and
-    `reset(options={"task_seed": n})` deals that task again; `info["n_outputs"]` is the number of its classes, or 1.
+    The reward is the accuracy in [0, 1], or minus the mean squared error. Query answers appear only in the info of
+    `step` ("query_y"). Every task comes from `info["task_seed"]`, and `reset(options={"task_seed": n})` samples that
+    task again; `info["n_outputs"]` is the number of its classes, or of values.
 
     Args:
-        sampler: a task family, or "module:Class" to be built with `settings`.
+        sampler: a task family, or its class or "module:Class" to be built with `settings`.
         render_mode: None, or "rgb_array" (a contact sheet or a plot, uint8 [H, W, 3]).
         settings: the fields of the sampler's Config.
 
     Raises:
-        FewShotError: where the data do not hold such tasks.
+        FewShotError: where the data do not hold such tasks, or the first task is not what the sampler's spec says.
+
+    Example:
+        >>> env = gymnasium.make("FewShot/Sine-v0")
+        >>> obs, info = env.reset(seed=1)  # support_x, support_y, query_x
+        >>> _, reward, _, _, info = env.step(0 * obs["query_x"])
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 1}
 
-    def __init__(self, sampler: str | TaskSampler, render_mode: str | None = None, **settings: Any) -> None:
+    def __init__(self, sampler: SamplerSource | TaskSampler, render_mode: str | None = None, **settings: Any) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode is {render_mode!r}, but must be None or 'rgb_array'")
         self.sampler = build_sampler(sampler, settings)
@@ -49,18 +55,19 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         self._answers: torch.Tensor | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
-        """Deal a task. options: {"task_seed": int} deals that very task."""
+        """Sample a task. options: {"task_seed": int} samples that very task."""
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(2**63))
         self._task_seed = int((options or {}).get("task_seed", drawn))
-        self._task, self._answers = self.sampler.sample([self._task_seed]).to("cpu"), None
+        task = verified(self.sampler, self.sampler.sample([self._task_seed]))
+        self._task, self._answers = task.to("cpu"), None
         ((n_outputs, _, _),) = shapes(self.sampler, [self._task_seed]).tolist()
         return _observation(self._task), {"task_seed": self._task_seed, "n_outputs": n_outputs}
 
     def step(self, action: NDArray[Any]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
-        """Mark the answers `action` ([Q] labels or [Q, 1] values); the terminal observation is zeros.
+        """Score the answers `action` ([Q] labels or [Q, N] values); the terminal observation is zeros.
 
-        Where tasks have different shapes, answers beyond the task's query items, up to the space's, are not looked at.
+        Where tasks have different shapes, answers beyond the task's query items, up to the space's, are ignored.
         """
         if self._task is None or self._answers is not None:
             raise gymnasium.error.ResetNeeded("one task is one step: call reset before step")

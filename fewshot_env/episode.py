@@ -19,8 +19,10 @@ from torch import Tensor
 class Split:
     """Items of B tasks.
 
-    x: [B, S, *in_shape] float32 (images in [0, 1], CHW; uint8 only inside samplers);
-    y: [B, S] int64 in [0, n_way), or [B, S, 1] float32, or None while the answers are hidden.
+    Args:
+        x: [B, S, *in_shape] float32 (images in [0, 1], CHW; uint8 only inside samplers).
+        y: int64 [B, S] in [0, N) for classification, float32 [B, S, N] for regression with N outputs, or None while
+            the answers are hidden.
     """
 
     x: Tensor
@@ -78,9 +80,16 @@ class Episode:
 class TaskSpec:
     """What an agent must know of its tasks.
 
-    kind: "classification" or "regression"; in_shape: shape of one item; n_outputs: N ways, or 1;
-    n_base_classes: classes of the train split (1 for regression); x_range, y_range: bounds of inputs
-    and of admissible answers (y_range is (0, N - 1) for classification).
+    A family with another loss derives a class and overrides `loss`: the inner loop, the outer loop and the log use it.
+
+    Args:
+        kind: "classification" or "regression".
+        in_shape: the shape of one item: (3, 84, 84) for images.
+        n_outputs: N: the ways, or the values to predict of each item.
+        n_base_classes: classes of the train split; 1 for regression.
+        x_range: bounds of the inputs; images lie in (0, 1), which is all their normalization.
+        y_range: bounds of the answers; (0, N - 1) for classification.
+        class_names: the classes of the train split, where they have names.
     """
 
     kind: Literal["classification", "regression"]
@@ -89,9 +98,10 @@ class TaskSpec:
     n_base_classes: int
     x_range: tuple[float, float]
     y_range: tuple[float, float]
+    class_names: tuple[str, ...] = ()
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss per task [B]: cross-entropy of logits [B, Q, N], or squared error of [B, Q, 1]."""
+        """Mean loss per task [B]: cross-entropy of logits [B, Q, N], or mean squared error of values [B, Q, N]."""
         if self.kind == "regression":
             return (predictions - targets).square().mean((1, 2))
         nll = F.cross_entropy(predictions.flatten(0, 1), targets.flatten(), reduction="none")
@@ -100,7 +110,7 @@ class TaskSpec:
     def score(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """Score per task [B], higher is better: accuracy in [0, 1], or minus the mean squared error.
 
-        For classification, predictions are logits [B, Q, N] or labels [B, Q].
+        For classification, predictions are logits [B, Q, N] or labels [B, Q]; for regression values [B, Q, N].
         """
         if self.kind == "regression":
             return -(predictions - targets).square().mean((1, 2))

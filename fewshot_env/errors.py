@@ -1,4 +1,4 @@
-"""The one error that a user can mend: it says what was wrong, what was expected and what to do."""
+"""FewShotError: an error in the user's input. Its message says what was wrong, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 
 class FewShotError(ValueError):
-    """Bad input. The message is one line of printable characters, whatever names files and archives bring into it.
+    """Bad input. The command line prints the message and exits with code 2.
 
-    The command line prints it and exits with code 2.
+    The message is one line of printable characters: line breaks and control characters, for example from file names
+    in an archive, become spaces.
     """
 
     def __init__(self, message: str) -> None:
@@ -19,29 +20,34 @@ class FewShotError(ValueError):
 
 
 class SettingError(FewShotError):
-    """A setting that is unknown, or whose value is wrong. key: the setting's."""
+    """A setting that is unknown or has a wrong value; `key` is the setting's name."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
         self.key = key
 
 
-def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return " (did you mean 'x'?)" for the known name nearest to `name`, after a prefix, else an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {prefix + near[0]!r}?)" if near else ""
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is most likely a misspelling of; None where none is close."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.65)), None)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the known name nearest to `name`, or "" where none is close."""
+    near = nearest(name, known)
+    return f" (did you mean {near!r}?)" if near else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, or what it came of, is that memory did not suffice: Python's, numpy's, or torch's own."""
+    """Whether an error, or one that caused it, says that memory ran out: Python's, numpy's or torch's."""
     words = str(error).lower()
-    told = isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
+    from_torch = isinstance(error, RuntimeError) and ("allocate memory" in words or "out of memory" in words)
     cause = error.__cause__
-    return isinstance(error, MemoryError) or told or (cause is not None and is_out_of_memory(cause))
+    return isinstance(error, MemoryError) or from_torch or (cause is not None and is_out_of_memory(cause))
 
 
 def said(error: BaseException) -> str:
-    """One line about an error of foreign code: its type, its message and the line that raised it."""
+    """Describe an error of someone else's code in one line: its type, its message and the line that raised it."""
     if isinstance(error, FewShotError):
         return str(error)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]

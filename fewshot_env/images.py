@@ -1,4 +1,4 @@
-"""N-way k-shot image tasks from a prepared store (paper, Sect. 3.1)."""
+"""N-way k-shot image tasks from a prepared data set (paper, Sect. 3.1)."""
 
 from __future__ import annotations
 
@@ -16,29 +16,43 @@ from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import draw_distinct, uniforms
 from fewshot_env.sampler import TaskConfig
-from fewshot_env.shapes import MOST, Count, at_least, draw_counts, ends, the_shape
+from fewshot_env.shapes import MAX_ITEMS, IntRange, at_least, bounds, common_shape, draw_counts
 from fewshot_env.store import ImageStore, data_dir
 
 
 class ImageConfig(TaskConfig):
     """Settings of image tasks."""
 
-    n_way: Annotated[Count, at_least(2)] = Field(5, description="classes in a task; LOW-HIGH: drawn for every task")
-    n_shot: Annotated[Count, at_least(1)] = Field(1, description="support images per class; LOW-HIGH: drawn")
-    balanced: bool = Field(True, description="a drawn n_shot is one for all classes of a task; false: one for each")
-    n_query: int = Field(16, ge=1, le=MOST, description="query images per class (published implementation: 16)")
+    n_way: Annotated[IntRange, at_least(2)] = Field(5, description="classes of a task; LOW-HIGH: drawn for every task")
+    n_shot: Annotated[IntRange, at_least(1)] = Field(1, description="support images per class; LOW-HIGH: drawn")
+    balanced: bool = Field(True, description="draw n_shot once per task; false: once per class of a task")
+    n_query: int = Field(16, ge=1, le=MAX_ITEMS, description="query images per class (published implementation: 16)")
     data_dir: str | None = Field(
-        None, description="folder of prepared stores; default $FSL_HOME/data or ~/.cache/fsl/data"
+        None, description="folder of the prepared data sets; default $FSL_HOME/data or ~/.cache/fsl/data"
     )
 
 
-def named(config: ImageConfig) -> str:
-    """What tells the tasks of a store apart; `balanced` tasks keep the name that they had before there were others."""
+def tasks_key(config: ImageConfig) -> str:
+    """The settings that decide which tasks are sampled, for the fingerprint; as in older versions where `balanced`."""
     return config.model_dump_json(exclude={"data_dir", "balanced"} if config.balanced else {"data_dir"})
 
 
 class ImageSampler:
-    """Deals n_way classes and n_shot + n_query distinct images of each; order shuffled, labels by draw."""
+    """Samples n_way classes and n_shot + n_query distinct images of each; items are shuffled, labels random.
+
+    Args:
+        store: the prepared data set.
+        settings: fields of `ImageConfig`: split, minibatch, n_way, n_shot (support images per class), balanced,
+            n_query (query images per class).
+
+    Raises:
+        FewShotError: where the split has too few classes, or a class too few images.
+        pydantic.ValidationError: where a setting is unknown or out of range.
+
+    Example:
+        >>> ImageSampler(ImageStore.open(folder), n_way=5, n_shot=1).sample([1, 2]).support.x.shape
+        torch.Size([2, 5, 3, 84, 84])
+    """
 
     Config: ClassVar[type[TaskConfig]] = ImageConfig
 
@@ -47,21 +61,21 @@ class ImageSampler:
         self.store = store
         self.classes = store.of_split(config.split)
         n_base = len(store.of_split("train"))
-        (_, self._ways), (_, self._shots) = ends(config.n_way), ends(config.n_shot)
+        (_, self._ways), (_, self._shots) = bounds(config.n_way), bounds(config.n_shot)
         n_outputs = n_base if config.minibatch else self._ways
         size = store.images.shape[1:3]
-        self.spec = TaskSpec("classification", (3, *size), n_outputs, n_base, (0.0, 1.0), (0, n_outputs - 1))
-        self._check()
+        names = tuple(c.name for c in store.of_split("train"))
+        self.spec = TaskSpec("classification", (3, *size), n_outputs, n_base, (0.0, 1.0), (0, n_outputs - 1), names)
+        self._check_split()
         self.varies = not (config.minibatch or (isinstance(config.n_way, int) and isinstance(config.n_shot, int)))
         self.support_size = 0 if config.minibatch else self._ways * self._shots
         self.query_size = config.minibatch or self._ways * config.n_query
-        tasks = named(config)
-        self.fingerprint = f"images-v0 {store.name} {store.index['sha256']} {tasks}{store.own_split}"
+        self.fingerprint = f"images-v0 {store.name} {store.index['sha256']} {tasks_key(config)}{store.split_key}"
         self._starts = np.array([c.start for c in self.classes], dtype=np.int64)
-        self._images = np.asarray(store.images)  # the same map, without the subclass's bookkeeping
+        self._images = np.asarray(store.images)  # the same memory map as a plain array, which indexes faster
         self._counts = np.array([c.count for c in self.classes], dtype=np.int64)
 
-    def _check(self) -> None:
+    def _check_split(self) -> None:
         c, where = self.config, f"the {self.config.split} split of {self.store.name}"
         if not self.classes:
             raise FewShotError(f"{where} holds no classes; prepare a fuller copy of the data set")
@@ -77,7 +91,7 @@ class ImageSampler:
             )
 
     def shapes(self, task_seeds: Sequence[int]) -> NDArray[np.int64]:
-        """[B, 3]: each task's classes, support items and query items."""
+        """int64 [B, 3]: each task's numbers of classes, support items and query items."""
         return self._shapes_of(self._draw_shots(task_seeds))
 
     def _shapes_of(self, shots: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -85,16 +99,25 @@ class ImageSampler:
         return np.stack([ways, shots.sum(1), ways * self.config.n_query], axis=1)
 
     def _draw_shots(self, task_seeds: Sequence[int]) -> NDArray[np.int64]:
-        """[B, N]: the support items of each class of each task, 0 for classes that a task does not have."""
+        """int64 [B, N]: support images of each class of each task, 0 for classes that a task does not have."""
         c = self.config
         ways = draw_counts(task_seeds, 0, 1, c.n_way)
         shots = draw_counts(task_seeds, 1, 1 if c.balanced else self._ways, c.n_shot)
         return np.where(np.arange(self._ways) < ways, shots, 0)
 
     def sample(self, task_seeds: Sequence[int]) -> Episode:
-        """Deal one task per seed: x uint8 [B, S, 3, H, W] (channels last in memory), y int64 [B, S].
+        """Sample one task per seed.
 
-        Raises FewShotError where the seeds are of tasks of different shapes.
+        Args:
+            task_seeds: B integers in [0, 2^64).
+
+        Returns:
+            x uint8 [B, S, 3, H, W] in [0, 255] (channels last in memory) and y int64 [B, S] in [0, n_way), likewise
+            the query. With `minibatch` = m > 0 the support is empty, and the query holds m images of the whole split
+            with the numbers of their classes.
+
+        Raises:
+            FewShotError: where the tasks of these seeds have different shapes (a drawn `n_way` or `n_shot`).
         """
         if self.config.minibatch:
             return self._minibatch(task_seeds)
@@ -107,13 +130,13 @@ class ImageSampler:
         items = self._starts[chosen][..., None] + picks  # [B, N, m]
 
         shots = self._draw_shots(task_seeds)  # [B, N]
-        the_shape(self._shapes_of(shots))
-        in_support = np.arange(self._shots) < shots[..., None]  # [B, N, shots]: equally many of every task
+        common_shape(self._shapes_of(shots))
+        in_support = np.arange(self._shots) < shots[..., None]  # [B, N, shots]: the same number for every task
         in_query = np.broadcast_to(shots[..., None] > 0, (b, n, c.n_query))
         labels = np.broadcast_to(np.arange(n)[:, None], (b, n, m))
 
-        def split(of_class: slice, dealt: NDArray[np.bool_], shuffle: NDArray[np.float64]) -> Split:
-            images, y = items[:, :, of_class][dealt].reshape(b, -1), labels[:, :, of_class][dealt].reshape(b, -1)
+        def split(of_class: slice, used: NDArray[np.bool_], shuffle: NDArray[np.float64]) -> Split:
+            images, y = items[:, :, of_class][used].reshape(b, -1), labels[:, :, of_class][used].reshape(b, -1)
             rows, order = np.arange(b)[:, None], shuffle[:, : y.shape[1]].argsort(axis=1, kind="stable")
             return Split(self._read(images[rows, order]), torch.from_numpy(y[rows, order]))
 
@@ -121,10 +144,10 @@ class ImageSampler:
         return Episode(support, split(slice(self._shots, m), in_query, u[:, -most_q:]))
 
     def _minibatch(self, task_seeds: Sequence[int]) -> Episode:
-        """Images drawn uniformly from the whole split, with replacement; labels are class numbers."""
+        """Images drawn uniformly from the whole split, with replacement; labels are the numbers of their classes."""
         u = uniforms(task_seeds, self.config.minibatch)
         ends = self._counts.cumsum()
-        flat = (u * ends[-1]).astype(np.int64)
+        flat = (u * ends[-1]).astype(np.int64)  # positions among the images of this split
         labels = np.searchsorted(ends, flat, side="right")
         items = self._starts[labels] + flat - (ends - self._counts)[labels]
         empty = Split(self._read(items[:, :0]), torch.zeros(len(items), 0, dtype=torch.int64))
@@ -135,7 +158,14 @@ class ImageSampler:
 
 
 class StoredImages(ImageSampler):
-    """Image tasks of the prepared data set `dataset`."""
+    """Image tasks of the prepared data set named `dataset`.
+
+    Args:
+        settings: as for `ImageSampler`, and data_dir, the folder of the prepared data sets.
+
+    Raises:
+        FewShotError: as `ImageSampler`, and where the data set is not prepared.
+    """
 
     dataset: ClassVar[str]
 

@@ -1,12 +1,8 @@
-"""Mixtures of domains: each task comes from one of several families.
-
-`fewshot_env.mixture:mini+cub` is a sampler class, made on demand.
-"""
+"""Mixtures of domains: each task comes from one of several families ("mini+cub")."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,17 +13,16 @@ from torch import Tensor
 
 from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.errors import FewShotError
-from fewshot_env.registry import find
 from fewshot_env.rng import uniforms
-from fewshot_env.sampler import TaskConfig, TaskSampler, sampler_class
-from fewshot_env.shapes import shapes, the_shape, varies
+from fewshot_env.sampler import SamplerSource, TaskConfig, TaskSampler, sampler_class
+from fewshot_env.shapes import common_shape, shapes, varies
 
 DOMAIN_DRAWS = 2**41
 """Where in a task's random numbers those stand that draw its domain: far behind all others."""
 
 
 class Mixture:
-    """Deals every task from one of the families `parts`, each as often as another; settings go to all that know them.
+    """Samples every task from one of the families `parts`, each equally often; settings go to all that have them.
 
     A minibatch (pre-training) draws the family of every item; classes are numbered through, family by family.
     Raises FewShotError where the families' spaces differ.
@@ -63,8 +58,9 @@ class Mixture:
                 )
         x_range, y_range = _widest([s.x_range for s in specs]), _widest([s.y_range for s in specs])
         if first.kind == "regression":
-            return TaskSpec(first.kind, first.in_shape, 1, 1, x_range, y_range)
-        return TaskSpec(first.kind, first.in_shape, outputs, base, x_range, (0, outputs - 1))
+            return TaskSpec(first.kind, first.in_shape, first.n_outputs, 1, x_range, y_range)
+        names = tuple(name for spec in specs for name in spec.class_names)
+        return TaskSpec(first.kind, first.in_shape, outputs, base, x_range, (0, outputs - 1), names)
 
     def shapes(self, task_seeds: Sequence[int]) -> NDArray[np.int64]:
         """[B, 3]: each task's outputs, support items and query items."""
@@ -73,26 +69,26 @@ class Mixture:
         return chosen
 
     def sample(self, task_seeds: Sequence[int]) -> Episode:
-        """Deal one task per seed; raises FewShotError where the seeds are of tasks of different shapes."""
+        """Sample one task per seed; raises FewShotError where the seeds are of tasks of different shapes."""
         if self.config.minibatch:
             return self._minibatch(task_seeds)
-        the_shape(self.shapes(task_seeds))
+        common_shape(self.shapes(task_seeds))
         domains, seeds = self._domains(task_seeds, 1)[:, 0], np.asarray(task_seeds, dtype=np.uint64)
         own = [seeds[domains == d].tolist() for d in range(len(self.samplers))]
-        dealt = [sampler.sample(of) for sampler, of in zip(self.samplers, own, strict=True) if of]
-        place = torch.from_numpy(domains.argsort(kind="stable").argsort())  # of each task among those dealt
-        support, query = _alike([e.support for e in dealt]), _alike([e.query for e in dealt])
+        sampled = [sampler.sample(of) for sampler, of in zip(self.samplers, own, strict=True) if of]
+        place = torch.from_numpy(domains.argsort(kind="stable").argsort())  # of each task among those sampled
+        support, query = _alike([e.support for e in sampled]), _alike([e.query for e in sampled])
         return Episode(_put(support, place), _put(query, place))
 
     def _minibatch(self, task_seeds: Sequence[int]) -> Episode:
-        dealt = [sampler.sample(task_seeds) for sampler in self.samplers]
-        queries = _alike([e.query for e in dealt])
+        sampled = [sampler.sample(task_seeds) for sampler in self.samplers]
+        queries = _alike([e.query for e in sampled])
         before = np.cumsum([0, *self._classes[:-1]]) * (self.spec.kind == "classification")
         which = torch.from_numpy(self._domains(task_seeds, self.config.minibatch))
         at = (which, torch.arange(len(which))[:, None], torch.arange(which.shape[1]))
         x = torch.stack([query.x for query in queries])[at]
         y = torch.stack([query.labels + int(n) for query, n in zip(queries, before, strict=True)])[at]
-        return Episode(dealt[0].support, Split(x, y))
+        return Episode(sampled[0].support, Split(x, y))
 
     def _domains(self, task_seeds: Sequence[int], count: int) -> NDArray[np.int64]:
         """[B, count]: numbers of families."""
@@ -117,12 +113,9 @@ def _put(parts: list[Split], place: Tensor) -> Split:
     return Split(torch.cat([part.x for part in parts])[place], torch.cat([part.labels for part in parts])[place])
 
 
-@cache
-def __getattr__(name: str) -> type[Mixture]:
-    """The mixture of the environments in `name`, joined by "+"."""
-    if "+" not in name:
-        raise AttributeError(name)
-    parts = {entry.name: sampler_class(entry.sampler) for entry in map(find, name.split("+"))}
+def mixture_of(sources: Mapping[str, SamplerSource]) -> type[Mixture]:
+    """The sampler class of a mixture of families, given by their names and sampler classes."""
+    name, parts = "+".join(sources), {part: sampler_class(source) for part, source in sources.items()}
     configs = list(dict.fromkeys(part.Config for part in parts.values()))
     bases = tuple(c for c in configs if not any(c is not other and issubclass(other, c) for other in configs))
     config = create_model("MixtureConfig", __base__=bases, __doc__=f"Settings of the mixture {name}.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
-from fewshot_env.registry import EnvEntry, find
+from fewshot_env.registry import EnvEntry, find, is_known
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,14 @@ class EnvPair:
         """Read NAME, NAME->NAME, NAME→NAME or NAME:NAME; raises FewShotError for anything else.
 
         NAME+NAME is a mixture of domains: 'mini+cub->omniglot'.
-        folder: where prepared stores lie, whose names are known too (default: `store.data_dir()`).
-        A NAME may be a Gymnasium id, also with the module that registers it: "my_pkg.envs:FewShot/Own-v0".
+        folder: of the prepared data sets, whose names are known too (default: `store.data_dir()`).
+        A NAME may be a Gymnasium id, also with the module that registers it: "my_pkg.envs:FewShot/Own-v0", or a sampler
+        class: "my_module:MySampler".
         """
-        names = [name.strip() for name in re.split(r"->|→" if "/" in text else r"->|→|:", text)]
+        names = [name.strip() for name in re.split(r"->|→", text)]
+        left, colon, right = (part.strip() for part in text.partition(":"))
+        if len(names) == 1 and colon and "/" not in text and (is_known(left, folder) or is_known(right, folder)):
+            names = [left, right]  # else it is module:Class
         if len(names) > 2 or not all(names):
             raise FewShotError(f"--env is {text!r}, but must be NAME or 'SOURCE->TARGET', for example 'mini->cub'")
         return cls(find(names[0], folder), find(names[-1], folder))
@@ -41,7 +45,7 @@ class EnvPair:
     def slug(self) -> str:
         """The pair as part of a folder name."""
         names = dict.fromkeys((self.source.name, self.target.name))
-        return "-to-".join(names)
+        return re.sub(r"[^\w.+-]+", "_", "-to-".join(names))
 
     def check(self, source: TaskSpec, target: TaskSpec) -> None:
         """Raise FewShotError unless tasks of both have equal spaces (one network must fit both)."""

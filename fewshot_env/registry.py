@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gymnasium
 
+from fewshot_env import plugins
 from fewshot_env.errors import FewShotError, said, suggest
 from fewshot_env.store import data_dir, prepared_names
+
+if TYPE_CHECKING:
+    from fewshot_env.sampler import SamplerSource, TaskSampler
 
 
 @dataclass(frozen=True)
 class EnvEntry:
-    """A task family: its short name, Gymnasium id, sampler ("module:Class") and one line about it.
+    """A task family.
 
-    address: what finds it in another process, too: its name, but "module:id" where that module must be imported first.
+    Args:
+        name: its short name.
+        id: its Gymnasium id, for example "FewShot/Own-v0".
+        sampler: its sampler class: "module:Class", or a functools.partial that gives the class.
+        summary: one line about it.
+        address: what finds it in another process, too: its name, or "module:id" where a module must be imported first.
     """
 
     name: str
     id: str
-    sampler: str
+    sampler: SamplerSource
     summary: str
     address: str = ""
 
@@ -33,11 +43,10 @@ class EnvEntry:
 
 
 ENVS: dict[str, EnvEntry] = {}
-_seen_plugins: set[str] = set()
 
 
 def register(entry: EnvEntry) -> None:
-    """Add a task family, with both faces, to Gymnasium and to `fsl`; raises FewShotError on a taken name."""
+    """Add a task family, with both interfaces, to Gymnasium and to `fsl`; raises FewShotError on a taken name."""
     if entry.name in ENVS or entry.id in gymnasium.registry:
         raise FewShotError(f"the environment {entry.name!r} ({entry.id}) is already registered; choose another name")
     _register_id(entry)
@@ -54,7 +63,7 @@ def _register_id(entry: EnvEntry) -> None:
 
 
 def register_prepared(folder: str | Path | None = None) -> None:
-    """Register the prepared stores of `folder` (default: `store.data_dir()`) that have no entry yet, by their names.
+    """Register the prepared data sets of `folder` (default: `store.data_dir()`) that have no entry yet, by their names.
 
     `my-birds` becomes the environment `my-birds`, Gymnasium id `FewShot/my-birds-v0`.
     """
@@ -63,68 +72,104 @@ def register_prepared(folder: str | Path | None = None) -> None:
             continue
         entry = own_entry(name)
         if entry.id in gymnasium.registry:
-            warnings.warn(f"the store {name!r} was skipped: {entry.id} is another environment's", stacklevel=1)
+            warnings.warn(f"the data set {name!r} was skipped: {entry.id} is another environment's", stacklevel=1)
         else:
             register(entry)
 
 
 def own_entry(name: str) -> EnvEntry:
-    """The entry of a prepared store of one's own."""
-    return EnvEntry(name, f"FewShot/{name}-v0", f"fewshot_env.own:{name}", "your own images, 84x84 RGB")
+    """The entry of a prepared data set that is not one of the built-in ones."""
+    return EnvEntry(name, f"FewShot/{name}-v0", partial(_stored_images, name), "your own images, 84x84 RGB")
+
+
+@cache
+def _stored_images(name: str) -> type[TaskSampler]:
+    """The sampler class of the prepared data set `name`."""
+    from fewshot_env.images import StoredImages
+
+    return type(name, (StoredImages,), {"dataset": name, "__doc__": f"Image tasks of the prepared data set {name}."})
 
 
 def find(name: str, folder: str | Path | None = None) -> EnvEntry:
-    """The entry called `name`: a short name, a Gymnasium id, or "module:id" with the module that registers it.
+    """The environment called `name`.
 
-    Names joined by "+" are a mixture: each task is of one of them (`fewshot_env.mixture`).
+    Args:
+        name: a short name, a Gymnasium id, or the name of a prepared data set; "module:id" with the module that
+            registers it; "module:Class" with a sampler class; names joined by "+" are a mixture (fewshot_env.mixture).
+        folder: the folder of the prepared data sets (default: `store.data_dir()`).
 
-    Prepared stores of `folder` (default: `store.data_dir()`) are known by their names.
-    Raises FewShotError with the nearest name for an unknown one.
+    Raises:
+        FewShotError: with the nearest name for an unknown one.
     """
     if "+" in name:
         return _mixture([find(part.strip(), folder) for part in name.split("+")])
     module, colon, rest = name.partition(":")
     if colon:
-        if "" not in sys.path:  # an installed command does not look into the current folder by itself
-            sys.path.insert(0, "")
-        try:
-            import_module(module)
-        except (Exception, SystemExit) as error:  # it is the user's, and may do anything
-            raise FewShotError(f"the module of the environment {name!r} can not be imported: {said(error)}") from error
-        name = rest
+        return _of_module(module, rest)
     register_prepared(folder)
     for entry in ENVS.values():
         if name in (entry.name, entry.id):
-            return replace(entry, address=f"{module}:{entry.id}") if colon else entry
-    raise FewShotError(f"unknown environment {name!r}{suggest(name, ENVS)}; known: {', '.join(ENVS)}")
+            return entry
+    raise FewShotError(f"unknown environment {name!r}{suggest(name, ENVS)}; known: {', '.join(ENVS)}, or module:Class")
+
+
+def is_known(name: str, folder: str | Path | None = None) -> bool:
+    """Whether `name` is an environment, a prepared data set, or a mixture of such."""
+    register_prepared(folder)
+    return all(part.strip() in ENVS for part in name.split("+"))
+
+
+def _of_module(module: str, name: str) -> EnvEntry:
+    """The environment that a module registers under this name or id, or whose sampler class it holds."""
+    address = f"{module}:{name}"
+    plugins.search_current_folder()
+    try:
+        imported = import_module(module)
+    except (Exception, SystemExit) as error:  # it is the user's, and may do anything
+        raise FewShotError(f"the module of the environment {address!r} cannot be imported: {said(error)}") from error
+    for entry in ENVS.values():
+        if name in (entry.name, entry.id):
+            return replace(entry, address=f"{module}:{entry.id}")
+    if not hasattr(imported, name.partition(".")[0]):
+        raise FewShotError(f"{module} neither registers an environment {name!r} nor holds a sampler class of that name")
+    entry = EnvEntry(address, f"FewShot/{module}.{name}-v0", address, "a custom sampler")
+    if entry.id not in gymnasium.registry:
+        _register_id(entry)
+    return entry
 
 
 def _mixture(parts: list[EnvEntry]) -> EnvEntry:
-    """The entry of a mixture, known to Gymnasium; it is no environment of its own in `ENVS`."""
+    """The entry of a mixture, registered with Gymnasium but not in `ENVS`."""
     names = [part.name for part in parts]
     if len(set(names)) < len(names):
         raise FewShotError(f"the mixture {'+'.join(names)} names an environment twice; name each once")
-    name, id_ = "+".join(names), f"FewShot/{'.'.join(names)}-v0"  # no name of an environment may have a dot
+    name, id_ = "+".join(names), f"FewShot/{'.'.join(names).replace(':', '.')}-v0"  # names of environments have no dot
     summary, address = f"each task from one of {', '.join(names)}", "+".join(part.address for part in parts)
-    entry = EnvEntry(name, id_, f"fewshot_env.mixture:{name}", summary, address)
+    sampler = partial(_mixture_sampler, tuple((part.name, part.sampler) for part in parts))
+    entry = EnvEntry(name, id_, sampler, summary, address)
     if id_ not in gymnasium.registry:
         _register_id(entry)
     return entry
 
 
+@cache
+def _mixture_sampler(parts: tuple[tuple[str, SamplerSource], ...]) -> type[TaskSampler]:
+    """The sampler class of a mixture."""
+    from fewshot_env.mixture import mixture_of
+
+    return mixture_of(dict(parts))
+
+
 def load_plugins() -> None:
-    """Register the entry points `fsl.envs`, each once (a broken one warns and is skipped), and the prepared stores."""
-    for point in entry_points(group="fsl.envs"):
-        if point.value in _seen_plugins:
-            continue
-        _seen_plugins.add(point.value)
-        try:
-            entry = point.load()
-            if not isinstance(entry, EnvEntry):
-                raise FewShotError(f"{point.value} is not a fewshot_env.EnvEntry, but {type(entry).__name__}")
-            register(entry)
-        except (Exception, SystemExit) as error:  # whatever a plug-in does wrong must not break fsl
-            warnings.warn(f"the environment plug-in {point.name!r} was skipped: {said(error)}", stacklevel=2)
+    """Register the entry points `fsl.envs`, each once (a broken one warns and is skipped), and prepared data sets."""
+
+    def add(point: EntryPoint) -> None:
+        entry = point.load()
+        if not isinstance(entry, EnvEntry):
+            raise FewShotError(f"{point.value} is not a fewshot_env.EnvEntry, but {type(entry).__name__}")
+        register(entry)
+
+    plugins.register_new("fsl.envs", "environment", add)
     register_prepared()
 
 
@@ -153,7 +198,7 @@ register(
         "glyphs",
         "FewShot/Glyphs-v0",
         "fewshot_env.worlds.sampler:Glyphs",
-        "drawn characters, 28x28 RGB, 200/50/50 classes",
+        "synthetic characters, 28x28 RGB, 200/50/50 classes",
     )
 )
 register(
@@ -161,6 +206,6 @@ register(
         "textures",
         "FewShot/Textures-v0",
         "fewshot_env.worlds.sampler:Textures",
-        "drawn textures, 28x28 RGB, 200/50/50 classes",
+        "synthetic textures, 28x28 RGB, 200/50/50 classes",
     )
 )

@@ -1,15 +1,17 @@
-"""TaskSampler: what an environment needs from a family of tasks, and the config all families share."""
+"""TaskSampler: what an environment needs from a family of tasks, and the settings that all families share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
+from functools import partial
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fewshot_env import plugins
 from fewshot_env.episode import Episode, TaskSpec
-from fewshot_env.errors import FewShotError, said
+from fewshot_env.errors import FewShotError
+from fewshot_env.settings import validate
 
 
 class TaskConfig(BaseModel):
@@ -22,13 +24,16 @@ class TaskConfig(BaseModel):
         0,
         ge=0,
         le=10**6,
-        description="0 deals episodes; m > 0 deals zero-shot episodes of m items over all base classes (pre-training)",
+        description="0: episodes; m > 0: zero-shot episodes of m items over all base classes (pre-training)",
     )
 
 
 @runtime_checkable
 class TaskSampler(Protocol):
-    """A family of tasks. Constructed as `Sampler(**settings)`, with the fields of `Config`."""
+    """A family of tasks, built as `Sampler(**settings)` with the fields of `Config`.
+
+    What it samples first is checked against `spec` (fewshot_env.conformance).
+    """
 
     Config: ClassVar[type[TaskConfig]]
     config: Any
@@ -39,38 +44,55 @@ class TaskSampler(Protocol):
     query_size: int
     """Items of a task's query, likewise."""
     fingerprint: str
-    """Names the task distribution, data included: two samplers with one fingerprint deal equal tasks."""
+    """Names the task distribution, data included: two samplers with one fingerprint sample equal tasks."""
 
     def __init__(self, **settings: Any) -> None: ...
 
     def sample(self, task_seeds: Sequence[int]) -> Episode:
-        """Deal one task per seed, B in all, query answers included; equal seeds give equal tasks."""
+        """Sample one task per seed; equal seeds give equal tasks.
+
+        Args:
+            task_seeds: B integers in [0, 2^63).
+
+        Returns:
+            B tasks with the query's answers: x float32 (or uint8 images) [B, S, *in_shape]; y int64 [B, S] or
+            float32 [B, S, N].
+        """
         ...
 
 
-def sampler_class(where: str) -> type[TaskSampler]:
-    """Import a sampler class from "module:Class"; raises FewShotError where there is none."""
-    module, _, name = where.partition(":")
-    try:
-        found: type[TaskSampler] = getattr(import_module(module), name)
-    except (Exception, SystemExit) as error:  # a plug-in's module may do anything
-        raise FewShotError(f"the sampler {where!r} can not be imported: {said(error)}") from error
-    if not hasattr(found, "Config"):
-        raise FewShotError(f"{where!r} is not a TaskSampler (fewshot_env.sampler): it has no Config")
-    return found
+SamplerSource = str | type[TaskSampler] | partial[type[TaskSampler]]
+"""A sampler class, or what gives one: "module:Class", or a callable without arguments."""
 
 
-def build_sampler(sampler: str | TaskSampler, settings: dict[str, Any]) -> TaskSampler:
-    """Make the sampler from "module:Class" and its settings; a ready sampler takes no settings.
+def sampler_class(source: SamplerSource) -> type[TaskSampler]:
+    """The sampler class of a source; raises FewShotError where there is none."""
+    cls = plugins.load(source, f"sampler {source!r}") if isinstance(source, str) else source
+    cls = cls() if isinstance(cls, partial) else cls
+    if not hasattr(cls, "Config"):
+        raise FewShotError(f"{_name(source)!r} is not a TaskSampler (fewshot_env.sampler): it has no Config")
+    sampler: type[TaskSampler] = cls
+    return sampler
 
-    Raises FewShotError where it lacks something that every sampler has.
+
+def build_sampler(sampler: SamplerSource | TaskSampler, settings: dict[str, Any]) -> TaskSampler:
+    """Make a sampler from its class and settings; a ready sampler takes no settings.
+
+    Raises FewShotError for a wrong setting, and where the class lacks something that every sampler has.
     """
-    if isinstance(sampler, str):
-        built = sampler_class(sampler)(**settings)
+    if isinstance(sampler, str | type | partial):
+        cls = sampler_class(sampler)
+        validate(cls.Config, settings)
+        built = cls(**settings)
         missing = [name for name in ("spec", "sample", "support_size", "query_size") if not hasattr(built, name)]
         if missing:
-            raise FewShotError(f"{sampler!r} is not a TaskSampler (fewshot_env.sampler): no {', no '.join(missing)}")
+            missed = ", no ".join(missing)
+            raise FewShotError(f"{_name(sampler)!r} is not a TaskSampler (fewshot_env.sampler): no {missed}")
         return built
     if settings:
         raise TypeError(f"a ready sampler takes no settings, got {sorted(settings)}")
     return sampler
+
+
+def _name(source: Any) -> str:
+    return source if isinstance(source, str) else getattr(source, "__qualname__", repr(source))

@@ -17,10 +17,10 @@ from fewshot_env.shapes import varies
 
 
 def observation_space(sampler: TaskSampler) -> spaces.Dict:
-    """support_x [S, *in_shape], support_y [S] or [S, 1], query_x [Q, *in_shape]."""
+    """support_x [S, *in_shape], support_y [S] or [S, N], query_x [Q, *in_shape]."""
     spec = sampler.spec
     x = spaces.Box(*spec.x_range, spec.in_shape, np.float32)
-    y: spaces.Space[Any] = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    y: spaces.Space[Any] = spaces.Box(-np.inf, np.inf, (spec.n_outputs,), np.float32)
     if spec.kind == "classification":
         y = spaces.Discrete(spec.n_outputs)
 
@@ -32,8 +32,8 @@ def observation_space(sampler: TaskSampler) -> spaces.Dict:
 
 
 def action_space(sampler: TaskSampler) -> spaces.Space[Any]:
-    """One label per query item of the largest task, MultiDiscrete [Q]; or one value, Box [Q, 1] within spec.y_range."""
+    """One label per query item of the largest task, MultiDiscrete [Q]; or values, Box [Q, N] within spec.y_range."""
     spec = sampler.spec
     if spec.kind == "classification":
         return spaces.MultiDiscrete([spec.n_outputs] * sampler.query_size)
-    return spaces.Box(*spec.y_range, (sampler.query_size, 1), np.float32)
+    return spaces.Box(*spec.y_range, (sampler.query_size, spec.n_outputs), np.float32)

@@ -1,8 +1,7 @@
-"""ImageStore: one data set as a uint8 memory map and a JSON index.
+"""ImageStore: a prepared data set, which is a folder with a uint8 memory map and a JSON index.
 
-`images.npy` [n, H, W, 3] holds the images class by class (channels last: the layout in which CPU
-convolutions are fastest, and a view makes it CHW). `index.json` names the classes, their splits and
-the SHA-256 of the array.
+`images.npy` [n, H, W, 3] holds the images class by class (channels last: the layout in which CPU convolutions are
+fastest; `permute` gives CHW without a copy). `index.json` holds the classes, their splits and the SHA-256 of the array.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ FORMAT = {"format": "fewshot-store", "version": 1}
 
 
 def data_dir(given: str | Path | None = None) -> Path:
-    """Where stores lie: `given`, else $FSL_HOME/data, else ~/.cache/fsl/data."""
+    """The folder of the prepared data sets: `given`, else $FSL_HOME/data, else ~/.cache/fsl/data."""
     if given:
         return Path(given)
     home = os.environ.get("FSL_HOME")
@@ -35,18 +34,18 @@ def data_dir(given: str | Path | None = None) -> Path:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether `folder` holds a store."""
+    """Whether `folder` holds a prepared data set."""
     return (folder / "index.json").exists()
 
 
 def prepared_names(folder: Path) -> list[str]:
-    """The names of the stores below `folder`."""
+    """The names of the prepared data sets in `folder`, sorted."""
     return sorted(i.parent.name for i in folder.glob("*/index.json") if NAME.fullmatch(i.parent.name))
 
 
 @dataclass(frozen=True)
 class ImageClass:
-    """One class: images `start` .. `start + count - 1` of the store."""
+    """One class: images `start` .. `start + count - 1` of the prepared data set."""
 
     name: str
     split: str
@@ -55,7 +54,7 @@ class ImageClass:
 
 
 class _Index(BaseModel):
-    """What an index must hold, and what it may."""
+    """The schema of index.json: the fields that are required, and those that may be missing."""
 
     name: str
     sha256: str
@@ -68,7 +67,19 @@ class _Index(BaseModel):
 
 @dataclass(frozen=True)
 class ImageStore:
-    """A prepared data set. images: uint8 [n, H, W, 3], mapped; classes: in the order of the store."""
+    """A prepared data set.
+
+    Attributes:
+        path: its folder.
+        name: its name.
+        images: uint8 [n, H, W, 3], a read-only memory map.
+        classes: the classes, in the order of `images`.
+        index: the content of index.json: title, terms, sha256, official numbers, names of the files, and more.
+
+    Example:
+        >>> birds = ImageStore.open(data_dir() / "my-birds")
+        >>> print(birds.holdings())
+    """
 
     path: Path
     name: str
@@ -78,20 +89,27 @@ class ImageStore:
 
     @classmethod
     def open(cls, path: Path) -> ImageStore:
-        """Open the store in folder `path`; raises FewShotError where it is damaged or foreign."""
+        """Open a prepared data set.
+
+        Args:
+            path: its folder.
+
+        Raises:
+            FewShotError: where a file is missing or damaged, or was not written by `prepare`.
+        """
         again = f"prepare it again: fsl data prepare {path.name} --source PATH"
         try:
             index = json.loads((path / "index.json").read_text())
             images = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
             if {k: index[k] for k in FORMAT} != FORMAT:
-                raise ValueError("it is of another format")
+                raise ValueError("it has another format")
             classes = _Index.model_validate(index).classes
-            _disjoint(classes)
+            _check_order(classes)
             held = sum(c.count for c in classes)
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != held:
-                raise ValueError(f"the index speaks of {held} images, the array is {images.dtype} {images.shape}")
+                raise ValueError(f"the index lists {held} images, but the array is {images.dtype} {images.shape}")
         except Exception as error:  # a damaged file makes json and numpy raise almost anything
-            raise FewShotError(f"the image store {path} can not be read ({error}); {again}") from error
+            raise FewShotError(f"the prepared data set {path} cannot be read ({error}); {again}") from error
         return cls(path, index["name"], images, classes, index)
 
     def of_split(self, split: str) -> list[ImageClass]:
@@ -99,15 +117,15 @@ class ImageStore:
         return [c for c in self.classes if c.split == split]
 
     @property
-    def own_split(self) -> str:
-        """What tells two splits of the same images apart: empty for official lists, else a hash of the classes."""
+    def split_key(self) -> str:
+        """Part of the fingerprint: a hash of the classes and their splits, or "" where the split is a published one."""
         if "official" in self.index:
             return ""
         classes = [[c.name, c.split, c.count] for c in self.classes]
         return " " + hashlib.sha256(json.dumps(classes).encode()).hexdigest()[:16]
 
     def holdings(self) -> str:
-        """Classes and images of each split in one line, beside the official numbers where they differ."""
+        """The numbers of classes and images of each split in one line, with the official numbers where they differ."""
         parts = []
         for split in SPLITS:
             held = self.of_split(split)
@@ -124,20 +142,20 @@ class ImageStore:
         return "; ".join(parts)
 
 
-def _disjoint(classes: tuple[ImageClass, ...]) -> None:
-    """Raise ValueError unless every class has one split and the classes fill the store one after the other."""
+def _check_order(classes: tuple[ImageClass, ...]) -> None:
+    """Raise ValueError unless every class is in one split and the classes follow one another without gaps."""
     end = 0
     split_of: dict[str, str] = {}
     for c in classes:
         if c.name in split_of:
-            raise ValueError(f"class {c.name} stands in {split_of[c.name]} and in {c.split}")
+            raise ValueError(f"class {c.name} is in {split_of[c.name]} and in {c.split}")
         if c.split not in SPLITS or c.start != end or c.count < 1:
             raise ValueError(f"class {c.name} is out of order")
         split_of[c.name], end = c.split, end + c.count
 
 
 def checksum(images: NDArray[np.uint8]) -> str:
-    """SHA-256 of the pixels, in the order of the store."""
+    """SHA-256 of the pixels, uint8 [n, H, W, 3], in their order."""
     digest = hashlib.sha256()
     for start in range(0, len(images), 1000):
         digest.update(np.ascontiguousarray(images[start : start + 1000]).data)

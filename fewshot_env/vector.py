@@ -13,37 +13,38 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from fewshot_env.conformance import verified
 from fewshot_env.episode import Episode
-from fewshot_env.sampler import TaskSampler, build_sampler
+from fewshot_env.sampler import SamplerSource, TaskSampler, build_sampler
 from fewshot_env.shapes import shapes, varies
 from fewshot_env.spaces import action_space, observation_space
 
 
 class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
-    """The batched face of a task family: every `reset` deals B tasks, every `step` marks them.
+    """The batched interface of a task family: every `reset` samples B tasks, every `step` scores their answers.
 
-    Tensors stay on `device`. `step` takes labels [B, Q], values [B, Q, 1], or scores [B, Q, N], of
-    which it marks the argmax; what it marks is detached, so that predictions may carry their graph.
+    Tensors stay on `device`. `step` takes labels [B, Q], values [B, Q, N], or scores [B, Q, N], of which it takes the
+    argmax; what it scores is detached, so that predictions may carry their graph.
     Rewards are tensors, so Gymnasium's numpy wrappers for vector environments do not apply.
 
     Where tasks have different shapes, the tasks of a batch have one: that of the first task drawn. `info["n_outputs"]`
     is the number of their classes, n <= N; scores may have n or N columns.
 
     Args:
-        sampler: a task family, or "module:Class" to be built with `settings`.
+        sampler: a task family, or its class or "module:Class" to be built with `settings`.
         num_envs: B, the tasks in a batch.
         device: where the tensors live.
         settings: the fields of the sampler's Config.
 
     Raises:
-        FewShotError: where the data do not hold such tasks.
+        FewShotError: where the data do not hold such tasks, or the first tasks are not what the sampler's spec says.
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.DISABLED}
 
     def __init__(
         self,
-        sampler: str | TaskSampler,
+        sampler: SamplerSource | TaskSampler,
         num_envs: int = 1,
         device: str | torch.device = "cpu",
         render_mode: None = None,
@@ -84,9 +85,9 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Deal B tasks. options: {"task_seed": B integers} deals those very tasks.
+        """Sample B tasks. options: {"task_seed": B integers} samples those very tasks.
 
-        A list of seeds deals to each place what the plain environment deals with that seed.
+        A list of seeds samples at each place what the plain environment samples with that seed.
         Raises FewShotError where tasks that were asked for have different shapes.
         """
         if isinstance(seed, list):
@@ -94,13 +95,13 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
             drawn = [_first_seed(int(self.np_random.integers(2**63)) if s is None else s) for s in seed]
         else:
             super().reset(seed=seed)
-            own = varies(self.sampler) and "task_seed" not in (options or {})
-            drawn = self._alike() if own else self._draw(self.num_envs)
+            mixed = varies(self.sampler) and "task_seed" not in (options or {})
+            drawn = self._alike() if mixed else self._draw(self.num_envs)
         self._seeds = [int(s) for s in (options or {}).get("task_seed", drawn)]
         if len(self._seeds) != self.num_envs:
             raise ValueError(f"got {len(self._seeds)} task seeds for {self.num_envs} environments")
-        self._task = self.sampler.sample(self._seeds).to(self.device)
-        n_outputs = int(shapes(self.sampler, self._seeds[:1])[0, 0])  # all have one shape, else sample has refused
+        self._task = verified(self.sampler, self.sampler.sample(self._seeds)).to(self.device)
+        n_outputs = int(shapes(self.sampler, self._seeds[:1])[0, 0])  # all have one shape, else sample refuses
         obs = {
             "support_x": self._task.support.x,
             "support_y": self._task.support.labels,
@@ -121,7 +122,7 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         return kept[: self.num_envs]
 
     def step(self, actions: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Mark the answers of B tasks: rewards [B], all terminated, info["query_y"] as [B, Q] or [B, Q, 1]."""
+        """Score the answers of B tasks: rewards [B], all terminated, info["query_y"] as [B, Q] or [B, Q, N]."""
         if self._task is None:
             raise gymnasium.error.ResetNeeded("one task is one step: call reset before step")
         task, self._task = self._task, None

@@ -1,5 +1,5 @@
 """`python -m runners` is `fsl`."""
 
-from runners.cli.start import main
+from runners.cli.main import main
 
 main()

@@ -1,4 +1,4 @@
-"""The Python face of the command line: `runners.run`, `runners.test` and `runners.load`.
+"""The Python interface of the command line: `runners.run`, `runners.test` and `runners.load`.
 
 Settings are those of `--set`, as a mapping: `{"train_tasks": 500, "agent.inner_lr": 0.02}`.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agents.base import Agent
+    from fewshot_env.sampler import TaskSampler
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Finished:
 
 
 def run(
-    env: str,
+    env: str | type[TaskSampler],
     agent: str | type[Agent],
     settings: Mapping[str, Any] = MappingProxyType({}),
     preset: str = "paper",
@@ -32,21 +33,35 @@ def run(
 ) -> Finished:
     """Train an agent on an environment and test it, as `fsl run` does; everything is logged to a new folder.
 
-    env: NAME or "SOURCE->TARGET"; agent: a name, "module:Class", or a class derived from agents.base.Agent.
-    Raises FewShotError, before anything is written, where the command would refuse; KeyboardInterrupt where the
-    run was interrupted (what it printed says how to continue).
+    Args:
+        env: NAME, "SOURCE->TARGET", "module:Class", or a sampler class (fewshot_env.sampler.TaskSampler).
+        agent: a name, "module:Class", or a class derived from agents.base.Agent.
+        settings: what differs from the paper's settings, as flat keys: {"train_tasks": 500, "env.n_shot": 10}.
+        preset: "paper" (the published numbers of tasks) or "quick" (about a minute).
+        log_dir: where the run's folder is made.
+
+    Returns:
+        The run's folder and its result.
+
+    Raises:
+        FewShotError: before anything is written, where the command would refuse.
+        KeyboardInterrupt: where the run was interrupted; what it printed says how to continue.
+
+    Example:
+        >>> done = runners.run("sine", "turtle", {"train_tasks": 500}, preset="quick")
+        >>> done.result["mean"]
     """
-    import typer
-
-    from runners.training import launcher as carry_out
-
-    name = agent if isinstance(agent, str) else f"{agent.__module__}:{agent.__qualname__}"
-    try:
-        (folder,) = carry_out.begin({**settings, "env": env, "agent": name}, preset, Path(log_dir), 1, 1)
-    except typer.Exit:
-        raise KeyboardInterrupt from None
+    from fewshot_env.plugins import name_of
+    from runners.distributed.stop import Interrupted
     from runners.storage.schemas import read_result
+    from runners.training import launcher
 
+    names = {"env": env if isinstance(env, str) else name_of(env)}
+    names["agent"] = agent if isinstance(agent, str) else name_of(agent)
+    try:
+        (folder,) = launcher.begin({**settings, **names}, preset, Path(log_dir), 1, 1)
+    except Interrupted:
+        raise KeyboardInterrupt from None
     return Finished(folder, read_result(folder))
 
 
@@ -55,10 +70,18 @@ def test(  # no pytest function
     env: str | None = None,  # noqa: PT028
     settings: Mapping[str, Any] = MappingProxyType({}),  # noqa: PT028
 ) -> dict[str, Any]:
-    """Test a run's best weights on frozen episodes of `env` (default: its own target), as `fsl eval` does.
+    """Test a run's best weights on frozen episodes, as `fsl eval` does.
 
-    settings: what differs from the run's, for example `{"env.n_shot": 5}`. Returns the result, which is also
-    written into the run's folder; raises FewShotError where the weights do not fit.
+    Args:
+        folder: the run's.
+        env: the environment to test on; default the run's own target.
+        settings: what differs from the run's, for example {"env.n_shot": 5}.
+
+    Returns:
+        The result, which is also written into the run's folder.
+
+    Raises:
+        FewShotError: where there are no weights, or they do not fit.
     """
     from runners.evaluation.retest import retest
 
@@ -66,10 +89,14 @@ def test(  # no pytest function
 
 
 def load(folder: str | Path) -> Agent:
-    """The agent of a run with its best weights, in eval mode; raises FewShotError where there are none."""
-    from runners.config.plan import make_plan
-    from runners.evaluation.retest import best_agent
-    from runners.storage.schemas import read_settings
+    """The agent of a run with its best weights, in eval mode.
 
-    agent, _ = best_agent(make_plan(read_settings(Path(folder))), Path(folder))
-    return agent
+    Neither the run's environment nor its data is needed (for runs of older versions both are). `agents.load` reads the
+    checkpoint alone.
+
+    Raises:
+        FewShotError: where there are none.
+    """
+    from runners.evaluation.retest import load_best
+
+    return load_best(Path(folder))

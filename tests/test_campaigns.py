@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
-from tests.runners.helpers import ROOT
+from tests.helpers.cli import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("seed", [1, 2])

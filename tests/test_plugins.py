@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers.cli import ROOT
+
+pytestmark = pytest.mark.slow
+
 ENTRY = "from fewshot_env import EnvEntry\nENTRY = EnvEntry({!r}, 'FewShot/{}-v0', '{}:Sampler', 'a plug-in')\n"
 SINE = "from fewshot_env.sine import SineSampler as Sampler\n"
 
@@ -52,12 +54,12 @@ USED = {  # told when they are used, since naming them imports nothing
         ),
     },
     "--agent": {
-        "exits": ("raise SystemExit(0)", "the agent 'exits' can not be imported: SystemExit: 0 (exits.py, line 1)"),
-        "crashes": ("def x(): x()\nx()", "the agent 'crashes' can not be imported: RecursionError: maximum recursion"),
+        "exits": ("raise SystemExit(0)", "the agent 'exits' cannot be imported: SystemExit: 0 (exits.py, line 1)"),
+        "crashes": ("def x(): x()\nx()", "the agent 'crashes' cannot be imported: RecursionError: maximum recursion"),
         "function": ("def Plug(): pass", "'function:Plug' is not an agent: it must be a class derived from"),
         "half": (
             "from agents.base import Agent\nclass Plug(Agent):\n  def adapt(self, support): pass",
-            "the agent 'half' can not be built with these settings",
+            "the agent 'half' cannot be built with these settings",
         ),
     },
 }

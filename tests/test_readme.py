@@ -5,15 +5,13 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from runners.config.plan import make_plan
 from runners.training import launcher as carry_out
-from tests.runners.helpers import main
+from tests.helpers.cli import ROOT, main
 
-ROOT = Path(__file__).parent.parent
 PAGES = {str(p.relative_to(ROOT)): p.read_text() for p in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))}
 VERBATIM = ("docs/new-environment.md", "docs/new-agent.md")  # parts of the examples: see their own tests
 BLOCKS = [
@@ -23,7 +21,7 @@ BLOCKS = [
     for i, block in enumerate(re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL))
 ]
 (RIDGE,) = [b.values[0] for b in BLOCKS if "class Ridge" in b.values[0]]
-TEXT = "\n".join(PAGES.values()).replace("\\\n", " ")  # a command may go on in the next line
+TEXT = "\n".join(PAGES.values()).replace("\\\n", " ").replace(" && .venv/bin/", "\n    ")  # a command a line
 COMMANDS = sorted({line.strip() for line in TEXT.splitlines() if line.startswith("    fsl ")})
 STAND_INS = {"mini": "glyphs", "cub": "textures", "my-birds": "textures", "steps": "sine", "protonet": "maml"}
 STAND_INS |= {
@@ -48,7 +46,8 @@ def test_links_lead_somewhere(page):
         assert ((ROOT / page).parent / link).exists(), link
 
 
-def test_the_agent_of_ones_own(tmp_path):
+@pytest.mark.slow
+def test_the_custom_agent(tmp_path):
     assert len([line for line in RIDGE.splitlines() if line.strip()]) <= 20
     (tmp_path / "ridge.py").write_text(RIDGE)
     (command,) = [c for c in COMMANDS if "ridge:Ridge" in c]
@@ -56,9 +55,9 @@ def test_the_agent_of_ones_own(tmp_path):
     assert "test on sine: mse" in python(tmp_path, "-m", "runners", *shlex.split(command)[1:], *tiny.split())
 
 
-def test_the_agent_of_ones_own_keeps_the_contract(small_store):
+def test_the_custom_agent_keeps_the_contract(small_store):
     from agents.check import check_agent
-    from tests.agents.test_contract import tasks_for
+    from tests.helpers.agents import tasks_for
 
     names: dict = {}
     exec(RIDGE, names)
@@ -67,6 +66,7 @@ def test_the_agent_of_ones_own_keeps_the_contract(small_store):
         check_agent(lambda spec=spec: names["Ridge"](spec, names["Ridge"].Config()), train, test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.values[0] != RIDGE])
 def test_python_blocks_run(block, tmp_path):
     python(tmp_path, "-W", "error", "-c", block)

@@ -13,18 +13,20 @@ import torch
 
 import agents
 from agents.engine.stack import Stack
-from fewshot_env.data.check import check
-from fewshot_env.data.source import SourceImage, Wish
-from fewshot_env.datasets import prepare
+from fewshot_env.data.source import PrepareOptions, SourceImage
+from fewshot_env.data.verify import verify_store
 from fewshot_env.images import CUB, MiniImageNet
+from fewshot_env.prepare import prepare
 from fewshot_env.rng import SPLITS, task_seeds
 from fewshot_env.store import ImageStore, checksum
 from fewshot_env.vector import FewShotVectorEnv
 from runners.config.machine import tune
 from runners.evaluation.evaluate import evaluate, frozen_seeds, summarise
 from runners.training.step import outer_step
-from tests.fewshot_env.test_layouts import as_folders, packed, same
-from tests.runners.helpers import TINY, main, only_run, result_of, sets
+from tests.helpers.cli import TINY, main, only_run, result_of, sets
+from tests.helpers.images import as_folders, assert_same_images, packed
+
+pytestmark = pytest.mark.slow
 
 SMALL = {"filters": 8}
 
@@ -61,9 +63,9 @@ def test_stored_pixels_are_the_original_ones(real_data):
 def test_the_real_duplicate_across_train_and_val_is_found(real_data):
     """Of the eight identical pairs of miniImageNet, this partial copy holds one."""
     store = ImageStore.open(real_data / "mini")
-    (pair,) = check(store).twins
+    (pair,) = verify_store(store).duplicates
     assert sorted(store.index["files"][i] for i in pair) == ["n0353578000000484.jpg", "n0388860500000663.jpg"]
-    assert check(ImageStore.open(real_data / "cub")).twins == ()
+    assert verify_store(ImageStore.open(real_data / "cub")).duplicates == ()
 
 
 @pytest.mark.parametrize("form", ["folders", "a.zip", "a.tar.gz", "cache", "category_split"])
@@ -99,12 +101,14 @@ def test_real_mini_in_every_form(form, real_data, tmp_path):
 def test_real_cub_as_its_archive_by_both_splits_and_cropped(real_data, tmp_path):
     store = ImageStore.open(real_data / "cub")
     source = Path(os.environ["FSL_DATA"]) / "CUB_200_2011"
-    same(store, prepare("cub", packed(source, tmp_path / "CUB_200_2011.tgz", "CUB_200_2011/"), tmp_path / "s"))
-    meta = prepare("cub", source, tmp_path / "s", wish=Wish("meta-dataset"))
-    fewer = prepare("cub", source, tmp_path / "s", wish=Wish("meta-dataset-no-imagenet"))
+    assert_same_images(
+        store, prepare("cub", packed(source, tmp_path / "CUB_200_2011.tgz", "CUB_200_2011/"), tmp_path / "s")
+    )
+    meta = prepare("cub", source, tmp_path / "s", options=PrepareOptions("meta-dataset"))
+    fewer = prepare("cub", source, tmp_path / "s", options=PrepareOptions("meta-dataset-no-imagenet"))
     assert (len(meta.images), len(fewer.images)) == (2889, 2889 - 21)
     assert [len(meta.of_split(s)) for s in SPLITS] == [len(fewer.of_split(s)) for s in SPLITS]
-    cropped = prepare("cub", source, tmp_path / "s", wish=Wish(crop=True))
+    cropped = prepare("cub", source, tmp_path / "s", options=PrepareOptions(crop=True))
     assert cropped.index["files"] == store.index["files"]
     assert cropped.index["sha256"] != store.index["sha256"]
 

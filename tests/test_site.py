@@ -4,15 +4,14 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
 from agents import AGENTS
 from fewshot_env import ENVS
+from tests.helpers.cli import ROOT
 
 pytest.importorskip("zensical", reason="the docs extra is not installed: pip install -e '.[docs]'")
-ROOT = Path(__file__).parent.parent
 CONFIG = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
 
 
@@ -26,6 +25,7 @@ def pages():
     return {str(p.relative_to(site)): p.read_text() for p in site.rglob("*.html")}
 
 
+@pytest.mark.slow
 def test_nothing_comes_from_the_network(pages):
     for name, page in pages.items():
         assert not re.findall(r'<(?:script|img|iframe)[^>]*src="(?:https?:)?//[^"]*"', page), name
@@ -42,6 +42,7 @@ def test_every_page_is_in_the_navigation():
     assert found <= set(leaves(CONFIG["nav"]))
 
 
+@pytest.mark.slow
 def test_settings_and_equations_are_drawn(pages):
     turtle = pages["agents/turtle.html"]
     assert turtle.count("<math") == 2
@@ -51,11 +52,13 @@ def test_settings_and_equations_are_drawn(pages):
     assert "<code>env.noise</code>" in pages["environments.html"]
 
 
+@pytest.mark.slow
 def test_the_reference_comes_from_the_docstrings(pages):
     assert "Learn from the support of B tasks" in pages["reference/agents.html"]
     assert 'id="runners.api.run"' in pages["reference/runners.html"]
 
 
+@pytest.mark.slow
 def test_every_name_is_explained(pages):
     agents = "".join(page for name, page in pages.items() if name.startswith("agents/"))
     assert [name for name in AGENTS if f"<code>{name}</code>" not in agents] == []

@@ -9,9 +9,12 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.example_package import QUIET, ROOT
+from tests.helpers.cli import ROOT
+from tests.helpers.packages import QUIET
 
-ROOMS = ("fewshot_env", "agents", "runners")
+pytestmark = pytest.mark.slow
+
+PACKAGES = ("fewshot_env", "agents", "runners")
 
 SCRIPT = """
 import gymnasium
@@ -58,8 +61,8 @@ def installed(tmp_path_factory):
     """The wheel, and an environment with nothing but it on top of the libraries."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
     pip = [sys.executable, "-m", "pip"]
@@ -84,10 +87,10 @@ def command(python, *words, **more):
 
 def test_it_holds_every_file(installed):
     names = set(ZipFile(installed[0]).namelist())
-    files = [p for room in ROOMS for p in (ROOT / room).rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    files = [p for package in PACKAGES for p in (ROOT / package).rglob("*") if p.is_file() and p.suffix != ".pyc"]
     assert {str(p.relative_to(ROOT)) for p in files} <= names
     assert {"splits/mini.json", "py.typed"} <= {n.removeprefix("fewshot_env/") for n in names}
-    assert not [n for n in names if n.split("/")[0] not in ROOMS and ".dist-info/" not in n]
+    assert not [n for n in names if n.split("/")[0] not in PACKAGES and ".dist-info/" not in n]
 
 
 def test_the_command_works_elsewhere(installed):

@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 Watch = Callable[[Step], None]
-"""Is shown every inner step; what it keeps of it is its own affair."""
+"""Called after every inner step; may store what it needs."""
 
 
 def inner_loop(
@@ -43,20 +43,20 @@ def inner_loop(
     objective: Objective,
     steps: int,
     first_order: bool,
-    clip: float | None,
+    inner_clip: float | None,
     watch: Watch | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run `steps` updates from weights [B, P]; returns weights [B, P] and the loss before each step [B, T].
 
-    first_order: the gradients that the rule sees are constants. clip: bound on each gradient element.
+    first_order: the gradients that the rule sees are constants. inner_clip: bound on each gradient element.
     Where no graph is being recorded (eval mode), none is kept.
     """
     state = rule.init(params)
     losses = []
     for step in range(steps):
         grads, loss = inner_gradient(params, objective, first_order)
-        if clip is not None:
-            grads = grads.clamp(-clip, clip)
+        if inner_clip is not None:
+            grads = grads.clamp(-inner_clip, inner_clip)
         before = params
         params, state = rule(params, grads, loss, step, state)
         losses.append(loss)

@@ -18,6 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from agents import kernels
 
+RECOMPUTE_ABOVE = 2**16
+"""Coordinates (tasks times weights) whose activations would take too much memory to keep for the backward pass."""
+
 
 def feedforward_size(sizes: tuple[int, ...]) -> int:
     """Number of weights of a network with so many units per layer."""
@@ -34,15 +37,15 @@ def feedforward_layers(weights: Tensor, sizes: tuple[int, ...]) -> list[tuple[Te
     return layers
 
 
-def feedforward(inputs: Tensor, weights: Tensor, sizes: tuple[int, ...], recompute: bool) -> Tensor:
+def feedforward(inputs: Tensor, weights: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """ReLU layers and a linear output for every coordinate: inputs [d, R, n] -> [R, n].
 
-    recompute: where there are no kernels, compute the activations anew in the backward pass.
+    Without kernels the activations of many coordinates are computed anew in the backward pass.
     """
     if kernels.available(inputs, weights):
         outputs: Tensor = _Feedforward.apply(inputs.contiguous(), weights.contiguous(), sizes)
         return outputs
-    if recompute and torch.is_grad_enabled():
+    if inputs[0].numel() > RECOMPUTE_ABOVE and torch.is_grad_enabled():
         again: Tensor = checkpoint(
             feedforward_in_torch, inputs, weights, sizes, use_reentrant=False, preserve_rng_state=False
         )

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agents import kernels
-from agents.networks.network import EPS
+from agents.networks.flat import EPS
 
 
 @dataclass
@@ -54,7 +54,7 @@ class BlockMath:
     """In torch operations; C may be the channels of several tasks, side by side."""
 
     def forward(self, u: Tensor, scale: Tensor, shift: Tensor) -> Block:
-        """Normalise, pool, ReLU."""
+        """Normalize, pool, ReLU."""
         y, mean, rstd = torch.native_batch_norm(u, scale, shift, None, None, True, 0.0, EPS)
         pooled, picked = F.max_pool2d(y, 2, return_indices=True)
         n_picked = _affine(_pick(u, picked), rstd, -mean * rstd)
@@ -102,7 +102,7 @@ class CompiledBlockMath(BlockMath):
     """In fused kernels, for one task on the CPU: channels last in memory."""
 
     def forward(self, u: Tensor, scale: Tensor, shift: Tensor) -> Block:
-        """Normalise, pool, ReLU."""
+        """Normalize, pool, ReLU."""
         u = _dense(u)
         return replace(self.forward_in_parts([u], scale, shift), u=u)
 

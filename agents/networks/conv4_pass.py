@@ -1,30 +1,53 @@
-"""Conv4 with both derivatives written out: the inner objective, and features for the query.
+"""One pass of Conv4 with both derivatives written out, and features for the query.
 
-Each block's math is in agents.networks.conv4_block; here are the convolutions between them and the linear head. Names with
-an r are derivatives along v. B tasks are B groups of channels: C = B * filters.
+Each block's math is in agents.networks.conv4_block; here are the convolutions between them. Names with an r are
+derivatives along v. B tasks are B groups of channels: C = B * filters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from agents.networks.conv4_block import Block, BlockMath, CompiledBlockMath, block_math
-from agents.networks.network import Conv4Body, unpack
-from agents.networks.objective import Objective, output_curvature, output_delta
+from agents.networks.flat import Shapes, unpack
 
 Weights = dict[str, Tensor]
+
+
+class ConvolutionalBody(Protocol):
+    """What a pass needs of Conv4's body (agents.networks.conv4)."""
+
+    shapes: Shapes
+    depth: int
+    filters: int
+    padding: int
+    conv_dtype: torch.dtype | None
+
+    def convolve(self, h: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+        """A 3x3 convolution."""
+        ...
+
+    def to_groups(self, x: Tensor) -> Tensor:
+        """x [B, S, C, H, W] -> [S, B C, H, W]."""
+        ...
+
+    def from_groups(self, h: Tensor, tasks: int) -> Tensor:
+        """h [S, B filters, H, W] -> features [B, S, F]."""
+        ...
+
+
 PART = 8  # items whose first convolution is computed anew at once
 
 
 class Conv4Pass:
     """One forward pass of Conv4's body for b tasks, x [b, S, C, H, W], and what follows from it."""
 
-    def __init__(self, body: Conv4Body, w: Weights, x: Tensor, lean: bool = False) -> None:
+    def __init__(self, body: ConvolutionalBody, w: Weights, x: Tensor, lean: bool = False) -> None:
         """lean: if kernels allow it, the first convolution's output (by far the largest) is never held as a whole."""
         self.body, self.tasks, self.w = body, len(x), w
         self.kernels = [w[f"block{i}.weight"].flatten(0, 1) for i in range(body.depth)]
@@ -55,8 +78,8 @@ class Conv4Pass:
             else:
                 du, d_scale, d_shift = self.math.backward(self.blocks[i], d)
                 d, d_kernel = self._conv_backward(du, self.inputs[i], self.kernels[i], (i > 0, True))
-            parts += [d_shift, d_scale, torch.zeros_like(d_shift), d_kernel]  # normalisation undoes the bias
-        return _flat(parts[::-1], self.tasks)
+            parts += [d_shift, d_scale, torch.zeros_like(d_shift), d_kernel]  # normalization undoes the bias
+        return flat_rows(parts[::-1], self.tasks)
 
     def _first_backward(self, math: CompiledBlockMath, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of the first block's kernel, scale and shift, part by part."""
@@ -92,7 +115,7 @@ class Conv4Pass:
                 r_kernel += more
                 rd += self._conv_backward(du, self.inputs[i], self.r_kernels[i], (True, False))[0]
             parts += [r_shift, r_scale, torch.zeros_like(r_shift), r_kernel]
-        return _flat(parts[::-1], self.tasks)
+        return flat_rows(parts[::-1], self.tasks)
 
     def convolve(self, i: int, h: Tensor) -> Tensor:
         """Block i's convolution of maps h."""
@@ -135,44 +158,9 @@ class _FirstConvolution:
             yield self.done.convolve(0, self.done.inputs[0][part])
 
 
-class Conv4Objective(Objective):
-    """Conv4 with a linear head and batch statistics."""
-
-    def gradient_of(self, params: Tensor, tasks: slice) -> tuple[Tensor, Tensor]:
-        """Gradients [b, P] and losses [b] of some tasks with weights [b, P]."""
-        w, y = self._weights(params), self.support.labels[tasks]
-        done = Conv4Pass(self.body, w, self.support.x[tasks])
-        features = done.features
-        outputs = torch.baddbmm(w["head.bias"].unsqueeze(1), features, w["head.weight"].mT)
-        delta = output_delta(self.spec, outputs, y)
-        head = [delta.mT @ features, delta.sum(1)]
-        return _flat([done.backward(delta @ w["head.weight"]), *head], len(params)), self.spec.loss(outputs, y)
-
-    def hessian_vector_of(self, params: Tensor, v: Tensor, tasks: slice) -> Tensor:
-        """H v [b, P] of some tasks at weights [b, P]."""
-        w, r, y = self._weights(params), self._weights(v), self.support.labels[tasks]
-        done = Conv4Pass(self.body, w, self.support.x[tasks])
-        features, r_features = done.features, done.r_forward(r)
-        head, r_head = w["head.weight"], r["head.weight"]
-        outputs = torch.baddbmm(w["head.bias"].unsqueeze(1), features, head.mT)
-        r_outputs = torch.baddbmm(r["head.bias"].unsqueeze(1), features, r_head.mT).baddbmm_(r_features, head.mT)
-        delta, r_delta = output_delta(self.spec, outputs, y), output_curvature(self.spec, outputs, r_outputs)
-        body = done.r_backward(delta @ head, (r_delta @ head).baddbmm_(delta, r_head))
-        return _flat([body, (r_delta.mT @ features).baddbmm_(delta.mT, r_features), r_delta.sum(1)], len(params))
-
-    def _weights(self, params: Tensor) -> Weights:
-        return unpack(params, self.net.body.shapes | self.net.head.shapes)
-
-    @property
-    def body(self) -> Conv4Body:
-        """The net's body."""
-        assert isinstance(self.net.body, Conv4Body)
-        return self.net.body
-
-
 class _Features(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, params: Tensor, body: Conv4Body, x: Tensor) -> Tensor:
+    def forward(ctx: Any, params: Tensor, body: ConvolutionalBody, x: Tensor) -> Tensor:
         done = ctx.done = Conv4Pass(body, unpack(params, body.shapes), x, lean=True)
         return done.features
 
@@ -185,12 +173,12 @@ class _Features(torch.autograd.Function):
         return done.backward(d_features), None, None
 
 
-def conv4_features(body: Conv4Body, params: Tensor, x: Tensor) -> Tensor:
+def conv4_features(body: ConvolutionalBody, params: Tensor, x: Tensor) -> Tensor:
     """Features [b, S, F] of x under weights [b, P_body] and batch statistics of x; differentiable once, in params."""
     features: Tensor = _Features.apply(params, body, x)
     return features
 
 
-def _flat(parts: list[Tensor], tasks: int) -> Tensor:
+def flat_rows(parts: list[Tensor], tasks: int) -> Tensor:
     """Weight-shaped tensors of B tasks, tasks in front, as [B, P]."""
     return torch.cat([part.reshape(tasks, -1) for part in parts], 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from agents import kernels
-from agents.networks.network import Shapes, size_of, unpack
+from agents.networks.flat import Shapes, size_of, unpack
 
 
 class MLPPass:

@@ -1,24 +1,39 @@
 """The inner objective of B tasks: support loss, its gradient, and Hessian-vector products.
 
-`Objective` works for any net, through torch.func, task by task where that is faster. `MLPObjective` and
-agents.networks.conv4_pass have both derivatives written out. None keeps a graph.
+`Objective` works for any network and any loss, through torch.func, task by task where that is faster. MLP and Conv4
+have objectives with both derivatives written out (agents.networks.mlp, .conv4). None keeps a graph.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.networks.mlp_pass import mlp_pass
-from agents.networks.network import Net
 from fewshot_env.episode import Split, TaskSpec
 
 
-class Objective:
-    """Support loss of weights [B, P]; each task's loss depends on its own row alone."""
+class Predictor(Protocol):
+    """What an objective needs of a network (agents.networks.network.Network)."""
 
-    def __init__(self, net: Net, spec: TaskSpec, support: Split, stats: Tensor | None) -> None:
+    def __call__(self, params: Tensor, x: Tensor, stats: Tensor | None = None) -> Tensor:
+        """Predictions [B, S, N]."""
+        ...
+
+    def chunks(self, params: Tensor) -> list[slice]:
+        """The tasks of params [B, P] in the portions in which they are best computed."""
+        ...
+
+
+class Objective:
+    """Support loss of weights [B, P]; each task's loss depends on its own row alone.
+
+    stats [B, M]: given normalization statistics; None: those of the support itself.
+    """
+
+    def __init__(self, net: Predictor, spec: TaskSpec, support: Split, stats: Tensor | None) -> None:
         self.net, self.spec, self.support, self.stats = net, spec, support, stats
 
     def loss(self, params: Tensor, tasks: slice) -> Tensor:
@@ -53,30 +68,20 @@ class Objective:
         return product
 
 
-class MLPObjective(Objective):
-    """The MLP with a linear head, all tasks at once."""
+class DoubleBackwardObjective(Objective):
+    """The same with H v reverse-over-reverse: more of PyTorch's layers have second than forward derivatives."""
 
-    def __init__(self, net: Net, spec: TaskSpec, support: Split, stats: Tensor | None) -> None:
-        super().__init__(net, spec, support, stats)
-        self.x = support.x.flatten(2)
-        self.shapes = net.body.shapes | net.head.shapes
-
-    def gradient(self, params: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients [B, P] and losses [B] at params [B, P]."""
-        done = mlp_pass(self.shapes, params, self.x)
-        delta = output_delta(self.spec, done.outputs, self.support.labels)
-        return done.backward(delta), self.spec.loss(done.outputs, self.support.labels)
-
-    def hessian_vector(self, params: Tensor, v: Tensor) -> Tensor:
-        """H v [B, P]: the derivative of `gradient` along v."""
-        done = mlp_pass(self.shapes, params, self.x)
-        delta = output_delta(self.spec, done.outputs, self.support.labels)
-        r_delta = output_curvature(self.spec, done.outputs, done.r_forward(v))
-        return done.r_backward(delta, r_delta)
+    def hessian_vector_of(self, params: Tensor, v: Tensor, tasks: slice) -> Tensor:
+        """H v [b, P] of some tasks, as the gradient of (gradient . v)."""
+        with torch.enable_grad():
+            leaf = params.detach().requires_grad_()
+            (grads,) = torch.autograd.grad(self.loss(leaf, tasks).sum(), leaf, create_graph=True)
+            (product,) = torch.autograd.grad(grads, leaf, v, materialize_grads=True)
+        return product
 
 
 def output_delta(spec: TaskSpec, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Derivative of the task losses by the outputs [B, S, N]."""
+    """Derivative of TaskSpec's own task losses by the outputs [B, S, N]."""
     items, n = outputs.shape[1:]
     if spec.kind == "regression":
         return (outputs - targets) * (2 / (items * n))

@@ -29,7 +29,7 @@ def test_equal_seeds_give_equal_tasks() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the checker's opinions on bounds and viewers
 def test_gymnasium_knows_it() -> None:
-    """The installed entry point gives the id and both faces."""
+    """The installed entry point gives the id and both interfaces."""
     load_plugins()
     check_env(gymnasium.make("FewShot/Steps-v0").unwrapped)
     obs, _ = gymnasium.make_vec("FewShot/Steps-v0", num_envs=3).unwrapped.reset(seed=1)

@@ -1,1 +1,1 @@
-"""From what people have (folders, archives, pickles) to a store: one small file per idea."""
+"""Reading image data sets in the forms in which people have them, and writing them as prepared data sets."""

@@ -1,39 +1,40 @@
-"""CUB-200-2011 as its own folder: images.txt, images/NNN.Name/, and bounding_boxes.txt for crops."""
+"""The layout of CUB-200-2011: images.txt, images/NNN.Name/, and bounding_boxes.txt for crops."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from fewshot_env.data.source import Layout, SourceImage, Wish, read_text
+from fewshot_env.data.source import Layout, PrepareOptions, SourceImage, read_text
 from fewshot_env.data.splits import split_list
 from fewshot_env.errors import FewShotError
 
 Box = tuple[float, float, float, float]
 
 
-def read_cub(root: Path, wish: Wish) -> list[SourceImage]:
-    """Every image of images.txt, split by a shipped list (Chen et al. 2019, or Meta-Dataset's)."""
-    splits = split_list(wish.split or "cub")
-    boxes = _boxes(root / "bounding_boxes.txt") if wish.crop else {}
+def read_cub(root: Path, options: PrepareOptions) -> list[SourceImage]:
+    """Read every image of images.txt, split by a published list (Chen et al. 2019, or Meta-Dataset's)."""
+    splits = split_list(options.split or "cub")
+    boxes = _boxes(root / "bounding_boxes.txt") if options.crop else {}
     table = root / "images.txt"
-    found = []
+    images = []
     for line in read_text(table).splitlines():
         number, _, file = line.strip().partition(" ")
         class_name, _, name = file.partition("/")
         if not class_name[:3].isdigit() or not name or Path(name).name != name:
             raise FewShotError(f"{table}: expected lines '1 001.Name/file.jpg', found {line[:60]!r}")
-        if wish.crop and number not in boxes:
+        if options.crop and number not in boxes:
             raise FewShotError(
-                f"{root / 'bounding_boxes.txt'} has no box of image {number}; expected one for each image"
+                f"{root / 'bounding_boxes.txt'} has no box for image {number}; expected one for each image"
             )
         if name not in splits.dropped:
             place = root / "images" / class_name / name
-            found.append(SourceImage(name, class_name, splits.of(class_name, str(table)), place, boxes.get(number)))
-    return found
+            split = splits.find_split(class_name, str(table))
+            images.append(SourceImage(name, class_name, split, place, boxes.get(number)))
+    return images
 
 
 def _boxes(table: Path) -> dict[str, Box]:
-    """Boxes (left, top, right, bottom) in pixels by image number, from lines "1 left top width height"."""
+    """Read boxes (left, top, right, bottom) in pixels, by image number, from lines "1 left top width height"."""
     boxes = {}
     for line in read_text(table).splitlines():
         try:

@@ -1,4 +1,4 @@
-"""The forms of miniImageNet: images/ with CSV files, class folders, and both kinds of pickles."""
+"""The layouts of miniImageNet: images/ with CSV files, class folders, and both kinds of pickles."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_env.data.folders import SPLIT_FOLDERS, split_folders
-from fewshot_env.data.source import Layout, SourceImage, Wish, images_in, read_table
+from fewshot_env.data.source import Layout, PrepareOptions, SourceImage, images_in, read_table
 from fewshot_env.data.splits import split_list
 from fewshot_env.data.unpickle import read_pickle
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
 
 
-def read_csv(root: Path, _: Wish) -> list[SourceImage]:
-    """`images/` and `{train,val,test}.csv` (filename,label): Ravi & Larochelle's layout."""
-    found: list[SourceImage] = []
+def read_csv(root: Path, _: PrepareOptions) -> list[SourceImage]:
+    """Read `images/` and `{train,val,test}.csv` (filename,label): Ravi & Larochelle's layout."""
+    sources: list[SourceImage] = []
     for split in SPLITS:
         table = root / f"{split}.csv"
         for row in read_table(table):
@@ -27,24 +27,26 @@ def read_csv(root: Path, _: Wish) -> list[SourceImage]:
             if not file or not wnid:
                 raise FewShotError(f"{table} must have the columns filename,label; found {sorted(map(str, row))}")
             if Path(file).name != file:
-                raise FewShotError(f"{table} names the file {file!r}; expected bare file names in images/")
-            split_list("mini").confirm(wnid, split, str(table))
-            found.append(SourceImage(file, wnid, split, root / "images" / file))
-    return found
+                raise FewShotError(
+                    f"{table} names the file {file!r}; expected names of files in images/, without folders"
+                )
+            split_list("mini").require(wnid, split, str(table))
+            sources.append(SourceImage(file, wnid, split, root / "images" / file))
+    return sources
 
 
-def read_folders(root: Path, _: Wish) -> list[SourceImage]:
-    """`train/`, `val/`, `test/` with a folder of images for each class."""
-    found = []
+def read_folders(root: Path, _: PrepareOptions) -> list[SourceImage]:
+    """Read `train/`, `val/`, `test/` with a folder of images for each class."""
+    sources = []
     for split, folder in split_folders(root):
-        split_list("mini").confirm(folder.name, split, str(folder.parent))
-        found += [SourceImage(file.name, folder.name, split, file) for file in images_in(folder)]
-    return found
+        split_list("mini").require(folder.name, split, str(folder.parent))
+        sources += [SourceImage(file.name, folder.name, split, file) for file in images_in(folder)]
+    return sources
 
 
-def read_cache(root: Path, _: Wish) -> list[SourceImage]:
-    """`mini-imagenet-cache-{train,val,test}.pkl`: {"image_data": [n, 84, 84, 3], "class_dict": {wnid: indices}}."""
-    found = []
+def read_cache(root: Path, _: PrepareOptions) -> list[SourceImage]:
+    """Read `mini-imagenet-cache-{train,val,test}.pkl`: image_data [n, 84, 84, 3] and class_dict {wnid: indices}."""
+    sources = []
     for split in SPLITS:
         file = _pickle(root, "mini-imagenet-cache-{}.pkl", split)
         data = read_pickle(file)
@@ -52,16 +54,16 @@ def read_cache(root: Path, _: Wish) -> list[SourceImage]:
         if not isinstance(classes, Mapping):
             raise FewShotError(f"{file} holds no class_dict; expected the classes with the indices of their images")
         for wnid, indices in classes.items():
-            found += _of_class(images, str(wnid), indices, split, file)
-    return found
+            sources += _of_class(images, str(wnid), indices, split, file)
+    return sources
 
 
-def read_category_split(root: Path, _: Wish) -> list[SourceImage]:
-    """`miniImageNet_category_split_*.pickle`: {"data": [n, 84, 84, 3], "labels": [n], "catname2label": {wnid: label}}.
+def read_category_split(root: Path, _: PrepareOptions) -> list[SourceImage]:
+    """Read `miniImageNet_category_split_*.pickle`: data [n, 84, 84, 3], labels [n] and catname2label {wnid: label}.
 
     Training images are those of `train_phase_train`, the official 600 of each class.
     """
-    found = []
+    sources = []
     for split in SPLITS:
         file = _pickle(root, "miniImageNet_category_split_{}.pickle", split)
         data = read_pickle(file)
@@ -72,14 +74,14 @@ def read_category_split(root: Path, _: Wish) -> list[SourceImage]:
             )
         of_label = np.asarray(labels)
         for wnid, label in names.items():
-            found += _of_class(images, str(wnid), np.flatnonzero(of_label == int(label)), split, file)
-        if len(found) != len({s.name for s in found}) or sum(s.split == split for s in found) != len(images):
-            raise FewShotError(f"{file}: catname2label does not name every label; expected one name for each")
-    return found
+            sources += _of_class(images, str(wnid), np.flatnonzero(of_label == int(label)), split, file)
+        if len(sources) != len({s.name for s in sources}) or sum(s.split == split for s in sources) != len(images):
+            raise FewShotError(f"{file}: catname2label does not name every label; expected one name per label")
+    return sources
 
 
 def _pickle(root: Path, pattern: str, split: str) -> Path:
-    """The pickle of a split; its name varies among publishers."""
+    """The pickle of a split; its name depends on who published it."""
     words = {"train": ("train_phase_train", "train"), "val": ("val", "validation"), "test": ("test",)}[split]
     files = [root / pattern.format(word) for word in words]
     for file in files:
@@ -98,7 +100,7 @@ def _images(data: Mapping[str, Any], key: str, file: Path) -> NDArray[np.uint8]:
 
 
 def _of_class(images: NDArray[np.uint8], wnid: str, indices: Any, split: str, file: Path) -> list[SourceImage]:
-    split_list("mini").confirm(wnid, split, str(file))
+    split_list("mini").require(wnid, split, str(file))
     places = np.asarray(indices)
     if places.size and (places.dtype.kind not in "iu" or places.min() < 0 or places.max() >= len(images)):
         raise FewShotError(f"{file}: class {wnid} points outside the {len(images)} images of the file")

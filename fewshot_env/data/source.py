@@ -1,4 +1,4 @@
-"""SourceImage: one image to be stored, wherever its pixels lie; Layout: one form in which people have a data set."""
+"""SourceImage: one image to be prepared; Layout: one form in which people have a data set; tools for reading both."""
 
 from __future__ import annotations
 
@@ -20,14 +20,27 @@ if TYPE_CHECKING:
 SIZE = 84
 MIN_SIDE = 8
 IMAGE_FILES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # what Pillow decodes itself: EPS, say, is a program
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "GIF",
+    "TIFF",
+    "WEBP",
+    "PPM",
+)  # decoded by Pillow itself; EPS, for example, is a program
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """One image: its name, class and split, and its pixels as an image file or as uint8 [H, W, 3].
+    """One image of a data set, as a layout's reader returns it.
 
-    box is (left, top, right, bottom) in pixels of the original: what to keep of the frame, or None for all of it.
+    Attributes:
+        name: the name of the image, unique in its class.
+        class_name: the name of its class.
+        split: "train", "val" or "test".
+        pixels: an image file, or uint8 [H, W, 3].
+        box: the part to keep, (left, top, right, bottom) in pixels of the original; None keeps the whole image.
     """
 
     name: str
@@ -37,9 +50,13 @@ class SourceImage:
     box: tuple[float, float, float, float] | None = None
 
     def read(self) -> NDArray[np.uint8]:
-        """Decode as RGB uint8 [84, 84, 3]: the whole frame (or box) squashed, as in the published code.
+        """Decode the image and resize it to 84x84, without keeping its aspect ratio (as the published code does).
 
-        Raises FewShotError for a file that is no image, and for images with a side below 8 pixels.
+        Returns:
+            RGB, uint8 [84, 84, 3].
+
+        Raises:
+            FewShotError: where the file is not a readable image, or a side has fewer than 8 pixels.
         """
         from PIL import Image
 
@@ -48,16 +65,16 @@ class SourceImage:
         where = self.pixels if isinstance(self.pixels, Path) else self.name
         try:
             if isinstance(self.pixels, np.ndarray):
-                return _square(Image.fromarray(self.pixels), self.box)
+                return _resized(Image.fromarray(self.pixels), self.box)
             with Image.open(self.pixels, formats=FORMATS) as image:
-                return _square(image.convert("RGB"), self.box)
+                return _resized(image.convert("RGB"), self.box)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise FewShotError(
-                f"{where} is not a readable image ({error}); replace it, or leave out all such with --skip-broken"
+                f"{where} is not a readable image ({error}); replace it, or leave out such images with --skip-broken"
             ) from error
 
 
-def _square(image: Image.Image, box: tuple[float, float, float, float] | None) -> NDArray[np.uint8]:
+def _resized(image: Image.Image, box: tuple[float, float, float, float] | None) -> NDArray[np.uint8]:
     from PIL import Image
 
     if box is not None:
@@ -69,8 +86,13 @@ def _square(image: Image.Image, box: tuple[float, float, float, float] | None) -
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the user chose: the name of a split, a ratio or a split file (None: the usual), and crops to boxes."""
+class PrepareOptions:
+    """What the user chose.
+
+    Attributes:
+        split: the name of a published split, a ratio ("60/20/20") or a CSV file; None for the data set's default.
+        crop: whether to crop images to their bounding boxes.
+    """
 
     split: str | None = None
     crop: bool = False
@@ -78,41 +100,47 @@ class Wish:
 
 @dataclass(frozen=True)
 class Layout:
-    """One form of a data set: its description, whether a folder has it, and its reader."""
+    """One form in which people have a data set.
 
-    words: str
+    Attributes:
+        description: what a folder of this layout holds, for messages: "a folder of images for each class".
+        fits: whether a folder has this layout.
+        read: lists the images in such a folder; it raises FewShotError where something is wrong with them.
+    """
+
+    description: str
     fits: Callable[[Path], bool]
-    read: Callable[[Path, Wish], list[SourceImage]]
+    read: Callable[[Path, PrepareOptions], list[SourceImage]]
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders in `folder` by name, without hidden ones and what macOS packs into archives."""
+    """The folders in `folder`, sorted; without hidden ones and those that macOS adds to archives."""
     return sorted(f for f in folder.iterdir() if f.is_dir() and f.name[0] != "." and f.name != "__MACOSX")
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files in `folder`, by name and ending."""
+    """The image files in `folder`, sorted; judged by their file extension."""
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_FILES and f.name[0] != "." and f.is_file())
 
 
 def read_text(file: Path) -> str:
-    """The text of a list that belongs to a data set; raises FewShotError where it is no text."""
+    """Read a text file of a data set; raises FewShotError where it is not UTF-8 text."""
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FewShotError(f"{file} is not a text file; expected the data set's own") from error
+        raise FewShotError(f"{file} is not a text file; expected the one that comes with the data set") from error
 
 
 def read_table(file: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file by its first line's columns; raises FewShotError where it is none."""
+    """Read a CSV file with a header line as a list of rows; raises FewShotError where it is not CSV."""
     try:
         return list(csv.DictReader(read_text(file).splitlines()))
     except csv.Error as error:
-        raise FewShotError(f"{file} is not a CSV file ({error}); expected a line for each entry") from error
+        raise FewShotError(f"{file} is not a CSV file ({error}); expected one line per entry") from error
 
 
-def within(folder: Path, depth: int = 2) -> Iterator[Path]:
-    """`folder`, then the folders in it, level by level: where a data set may begin."""
+def folders_within(folder: Path, depth: int = 2) -> Iterator[Path]:
+    """Yield `folder`, then the folders inside it, level by level, at most `depth` levels deep."""
     level: Iterable[Path] = [folder]
     for _ in range(depth + 1):
         yield from level

@@ -1,7 +1,7 @@
-"""Read pickles of arrays and plain containers, and nothing else: no pickle can run or import anything.
+"""Read pickles safely: only arrays and plain containers are extracted, and no code is imported or executed.
 
-numpy's own reconstruction trusts its input (a forged dtype is enough to read foreign memory), so arrays are
-rebuilt here from their bytes, with `numpy.frombuffer` and a list of plain number types.
+numpy's own unpickling trusts its input (a forged dtype can read memory outside the array), so arrays are rebuilt here
+from their bytes, with `numpy.frombuffer` and a list of plain number types.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from typing import Any
 
 import numpy as np
 
-from fewshot_env.data.archive import told_apart
+from fewshot_env.data.archive import reject_failed_download
 from fewshot_env.errors import FewShotError
 
-PLAIN = frozenset("?bBhHiIlLqQefd") | {f"{kind}{n}" for kind in "iuf" for n in (1, 2, 4, 8)} | {"b1", "f2"}
+NUMBER_TYPES = frozenset("?bBhHiIlLqQefd") | {f"{kind}{n}" for kind in "iuf" for n in (1, 2, 4, 8)} | {"b1", "f2"}
 
 
 def read_pickle(file: Path) -> dict[Any, Any]:
-    """The dictionary in `file`, with arrays, strings, numbers and plain containers.
+    """Read a pickled dictionary of arrays, strings, numbers and plain containers, of any protocol (Python 2's, too).
 
-    Reads every protocol, and the pickles of Python 2. Raises FewShotError for anything else in it, for a
-    truncated file, and for what is no pickle.
+    Raises:
+        FewShotError: where the file holds anything else, is truncated, or is not a pickle.
     """
-    told_apart(file)
+    reject_failed_download(file)
     try:
         with file.open("rb") as stream:
-            data = _settle(_Restricted(stream, encoding="latin1").load())
+            data = _replace_arrays(_Restricted(stream, encoding="latin1").load())
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         raise FewShotError(f"{file} is not a pickle of arrays and plain containers ({error}); get it again") from error
     except (MemoryError, OverflowError, RecursionError) as error:
-        raise FewShotError(f"{file} asks for more memory than there is ({error}); get it again") from error
+        raise FewShotError(f"{file} needs more memory than there is ({error}); get it again") from error
     if not isinstance(data, dict):
         raise FewShotError(f"{file} holds a {type(data).__name__}, but must hold a dictionary")
     return data
 
 
 class _Dtype:
-    """Stands in for numpy.dtype."""
+    """Replaces numpy.dtype while unpickling."""
 
     def __init__(self, code: str, *_: Any) -> None:
         self.code, self.order = code, "="
@@ -48,13 +48,13 @@ class _Dtype:
         self.order = state[1]
 
     def plain(self) -> np.dtype[Any]:
-        if self.code not in PLAIN or self.order not in ("<", ">", "=", "|"):
+        if self.code not in NUMBER_TYPES or self.order not in ("<", ">", "=", "|"):
             raise pickle.UnpicklingError(f"it holds an array of type {self.code!r}")
         return np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
 
 
 class _Array:
-    """Stands in for numpy.ndarray."""
+    """Replaces numpy.ndarray while unpickling."""
 
     value: np.ndarray[Any, Any]
 
@@ -63,7 +63,7 @@ class _Array:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, raw = state
-        raw = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2 knew no bytes
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2 had no bytes type
         self.value = np.frombuffer(raw, dtype.plain()).reshape(shape, order="F" if fortran else "C")
 
 
@@ -78,12 +78,12 @@ def _scalar(dtype: _Dtype, raw: bytes | str) -> Any:
 
 
 def _encode(text: str, codec: str) -> bytes:
-    if codec not in ("latin1", "latin-1"):  # Python 3 writes bytes so in protocol 2; other codecs are no part of that
+    if codec not in ("latin1", "latin-1"):  # Python 3 writes bytes like this in protocol 2, with this codec only
         raise pickle.UnpicklingError(f"it asks for the codec {codec!r}")
     return text.encode("latin1")
 
 
-ADMITTED: dict[tuple[str, str], Any] = {
+ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
@@ -100,13 +100,13 @@ ADMITTED: dict[tuple[str, str], Any] = {
 class _Restricted(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
-        if (known, name) not in ADMITTED:
+        if (known, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"it refers to {module}.{name}, which such data do not need")
-        return ADMITTED[known, name]
+        return ALLOWED[known, name]
 
 
-def _settle(value: Any) -> Any:
-    """Put the arrays in place of what stood in for them."""
+def _replace_arrays(value: Any) -> Any:
+    """Replace every _Array in a value by its numpy array."""
     if isinstance(value, _Array):
         return value.value
-    return {_settle(k): _settle(v) for k, v in value.items()} if isinstance(value, dict) else value
+    return {_replace_arrays(k): _replace_arrays(v) for k, v in value.items()} if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""A preparation works aside, under a lock, and puts the finished store in place by renaming."""
+"""Where a data set is prepared: a temporary folder, under a lock, that is renamed when it is complete."""
 
 from __future__ import annotations
 
@@ -14,36 +14,42 @@ from fewshot_env.errors import FewShotError
 
 @contextmanager
 def workspace(folder: Path, name: str) -> Iterator[Path]:
-    """A folder for preparing the store `name` below `folder`; it is gone afterwards, whatever happens.
+    """Create a temporary folder for preparing a data set; it is removed afterwards, also after an error.
 
-    What killed preparations left behind is cleared away first; an empty lock file stays.
-    Raises FewShotError where `folder` can not be written, or where another process prepares the same store.
+    Leftovers of killed preparations are removed first. An empty lock file stays.
+
+    Args:
+        folder: the folder of the prepared data sets.
+        name: the data set's name.
+
+    Raises:
+        FewShotError: where `folder` cannot be written, or another process is preparing the same data set.
     """
     from filelock import FileLock, Timeout
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in [*folder.glob(".*.partial"), *folder.glob(".*.old")]:
-            dead = left.name[1:].rpartition(".")[0]
-            with suppress(Timeout), FileLock(_lock(folder, dead), timeout=0):
-                _clear(folder, dead)
+        for leftover in [*folder.glob(".*.partial"), *folder.glob(".*.old")]:
+            killed = leftover.name[1:].rpartition(".")[0]
+            with suppress(Timeout), FileLock(_lock(folder, killed), timeout=0):
+                _clear(folder, killed)
         with FileLock(_lock(folder, name), timeout=0):
-            aside = folder / f".{name}.partial"
+            partial = folder / f".{name}.partial"
             try:
-                aside.mkdir()
-                yield aside
+                partial.mkdir()
+                yield partial
             finally:
                 _clear(folder, name)
     except Timeout as error:
-        raise FewShotError(f"another process prepares {name} in {folder}; wait until it is done") from error
+        raise FewShotError(f"another process is preparing {name} in {folder}; wait until it is done") from error
     except OSError as error:
         raise FewShotError(
-            f"{folder / name} can not be written ({error.strerror or error}); free space or choose another --data-dir"
+            f"{folder / name} cannot be written ({error.strerror or error}); free space or choose another --data-dir"
         ) from error
 
 
 def put_in_place(finished: Path, target: Path) -> None:
-    """Rename the finished folder to `target`, which it replaces: a link, that is, and not what it points to."""
+    """Rename the finished folder to `target`, replacing what is there; a link is replaced, not what it points to."""
     old = target.parent / f".{target.name}.old"
     if os.path.lexists(target):
         target.rename(old)
@@ -52,12 +58,12 @@ def put_in_place(finished: Path, target: Path) -> None:
 
 
 def _clear(folder: Path, name: str) -> None:
-    """Remove what a preparation left; an older store that it had just moved away comes back."""
+    """Remove what a preparation left; restore an older version of the data set that it had moved away."""
     shutil.rmtree(folder / f".{name}.partial", ignore_errors=True)
     old = folder / f".{name}.old"
     if os.path.lexists(old) and not os.path.lexists(folder / name):
         old.rename(folder / name)
-    if old.is_symlink():  # what it points to is not ours
+    if old.is_symlink():  # the folder it points to stays
         old.unlink()
     shutil.rmtree(old, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Write SourceImages as a store: the array image by image, then the index."""
+"""Write SourceImages as a prepared data set: the array image by image, then the index."""
 
 from __future__ import annotations
 
@@ -27,12 +27,21 @@ def write_store(
     progress: Progress,
     skip_broken: bool,
 ) -> None:
-    """Write `sources`, class by class, as a store into `folder`; facts go into the index as they are.
+    """Write images, sorted by split and class, as a prepared data set.
 
-    With skip_broken, images that can not be read are left out and named in the index ("skipped").
-    The array is written, not mapped: on a full disk a write fails with an error, a mapping kills the process.
+    The array is written, not memory-mapped: on a full disk a write raises an error, but a memory map kills the process.
 
-    Raises FewShotError for broken images, OSError where `folder` can not be written.
+    Args:
+        folder: the folder to create.
+        name: the data set's name.
+        sources: the images.
+        facts: entries to add to the index.
+        progress: wraps the images to show progress while they are read.
+        skip_broken: leave out images that cannot be read, and list them in the index ("skipped").
+
+    Raises:
+        FewShotError: where an image cannot be read, or none with `skip_broken`.
+        OSError: where `folder` cannot be written.
     """
     folder.mkdir()
     order = sorted(sources, key=lambda s: (SPLITS.index(s.split), s.class_name, s.name))
@@ -68,6 +77,6 @@ def write_store(
 
 
 def _header(out: Any, n: int) -> None:
-    """The header of uint8 [n, 84, 84, 3]; numpy pads it, so that its length does not depend on n."""
+    """Write the npy header of uint8 [n, 84, 84, 3]; numpy pads it, so that its length does not depend on n."""
     layout = {"descr": "|u1", "fortran_order": False, "shape": (n, SIZE, SIZE, 3)}
     np.lib.format.write_array_header_1_0(out, layout)

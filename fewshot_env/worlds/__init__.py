@@ -1,1 +1,1 @@
-"""Worlds of images that are drawn in code: nothing to download, and classes that a human tells apart."""
+"""Synthetic data sets: images drawn in code, with nothing to download and classes that people can distinguish."""

@@ -1,7 +1,8 @@
-"""Tasks from a world: images are drawn when a task first needs their class, and kept.
+"""Tasks from the synthetic data sets: the images of a class are drawn when a task first needs them, and then kept.
 
-Drawing anew for every task would cost a good part of learning from it, and drawing a whole world first would cost
-seconds at every start. Equal on every machine up to the last bit of numpy's sine: a pixel may differ by 1 of 255.
+Drawing them anew for every task would take a large part of the training time; drawing all of them first would add
+seconds to every start. Images are equal on every machine except for the last bit of numpy's sine: a pixel may differ
+by 1 of 255.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from fewshot_env.images import ImageConfig, ImageSampler, named
+from fewshot_env.images import ImageConfig, ImageSampler, tasks_key
 from fewshot_env.rng import SPLITS, random_bits
 from fewshot_env.sampler import TaskConfig
 from fewshot_env.store import ImageClass, ImageStore
@@ -24,71 +25,93 @@ from fewshot_env.worlds import glyphs, textures
 from fewshot_env.worlds.canvas import Keys, Pixels
 
 Draw = Callable[[int, Keys, int], Pixels]
-"""Class key, keys of n images and pixels of a side -> the images, uint8 [n, size, size, 3]."""
+"""Draws images: (class key, keys of n images, size in pixels) -> uint8 [n, size, size, 3]."""
 
 CLASSES = {"train": 200, "val": 50, "test": 50}
 IMAGES = 40
-"""Images of a class."""
+"""Images per class."""
 
 
-class WorldConfig(ImageConfig):
-    """Settings of tasks from a world."""
+class SyntheticConfig(ImageConfig):
+    """Settings of tasks from a synthetic data set."""
 
-    size: int = Field(28, ge=16, le=256, description="pixels of a side; 84 to pair with the data sets")
+    size: int = Field(28, ge=16, le=256, description="height and width in pixels; 84 to pair with real images")
 
 
-class World:
-    """The images of a world at one size, each drawn once in a process."""
+class SyntheticImages:
+    """The images of a synthetic data set at one size; each is drawn at most once in a process."""
 
     def __init__(self, name: str, draw: Draw, size: int) -> None:
         key = int.from_bytes(name.encode(), "big") % 2**64
         self._class_keys = random_bits([key], 0, sum(CLASSES.values()))[0]
         self._draw = draw
-        self._drawn = np.zeros(len(self._class_keys), bool)
-        images = np.empty((len(self._class_keys) * IMAGES, size, size, 3), np.uint8)  # memory comes with the drawing
+        self._is_drawn = np.zeros(len(self._class_keys), bool)
+        images = np.empty((len(self._class_keys) * IMAGES, size, size, 3), np.uint8)  # uses memory once it is written
         splits = [split for split in SPLITS for _ in range(CLASSES[split])]
         classes = tuple(ImageClass(f"{name}{k}", split, k * IMAGES, IMAGES) for k, split in enumerate(splits))
         self.store = ImageStore(Path(name), name, images, classes, {"sha256": "drawn"})
 
-    def need(self, items: NDArray[np.int64]) -> None:
-        """Draw the classes of images `items` that have not been drawn."""
+    def draw_missing(self, items: NDArray[np.int64]) -> None:
+        """Draw the classes of the images with numbers `items` that have not been drawn yet."""
         classes = np.unique(items // IMAGES)
-        for k in classes[~self._drawn[classes]]:
+        for k in classes[~self._is_drawn[classes]]:
             key = self._class_keys[k]
             images = self._draw(int(key), random_bits([key], 2**32, IMAGES)[0], self.store.images.shape[1])
             self.store.images[k * IMAGES : (k + 1) * IMAGES] = images
-            self._drawn[k] = True
+            self._is_drawn[k] = True
 
 
-_world = cache(World)
+_images_of = cache(SyntheticImages)
 
 
-class WorldSampler(ImageSampler):
-    """Image tasks of a world: 200 / 50 / 50 classes of 40 images."""
+class SyntheticSampler(ImageSampler):
+    """Image tasks of a synthetic data set: 200 / 50 / 50 classes of 40 images, RGB, 28x28 by default.
 
-    Config: ClassVar[type[TaskConfig]] = WorldConfig
+    Args:
+        name: the data set's name; it decides the classes.
+        draw: draws the images of a class.
+        settings: fields of `SyntheticConfig`: those of `ImageSampler`, and size (height and width in pixels).
+
+    Raises:
+        FewShotError: where the split has too few classes, or a class too few images, for such tasks.
+        pydantic.ValidationError: where a setting is unknown or out of range.
+    """
+
+    Config: ClassVar[type[TaskConfig]] = SyntheticConfig
 
     def __init__(self, name: str, draw: Draw, **settings: Any) -> None:
-        config = WorldConfig(**settings)
-        self.world = _world(name, draw, config.size)
-        super().__init__(self.world.store, **config.model_dump(exclude={"size"}))
+        config = SyntheticConfig(**settings)
+        self.drawn = _images_of(name, draw, config.size)
+        super().__init__(self.drawn.store, **config.model_dump(exclude={"size"}))
         self.config = config
-        self.fingerprint = f"{name}-v0 {named(config)}"
+        self.fingerprint = f"{name}-v0 {tasks_key(config)}"
 
     def _read(self, items: NDArray[np.int64]) -> Tensor:
-        self.world.need(items)
+        self.drawn.draw_missing(items)
         return super()._read(items)
 
 
-class Glyphs(WorldSampler):
-    """Characters of scripts that nobody writes; their colours tell nothing."""
+class Glyphs(SyntheticSampler):
+    """Invented characters; their colours carry no information about the class.
+
+    Args:
+        settings: as for `SyntheticSampler`.
+
+    Example:
+        >>> Glyphs(n_way=5, n_shot=1).sample([1]).support.x.shape
+        torch.Size([1, 5, 3, 28, 28])
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__("glyphs", glyphs.draw, **settings)
 
 
-class Textures(WorldSampler):
-    """Patterns; their colours are a hint."""
+class Textures(SyntheticSampler):
+    """Coloured patterns; their colours carry some information about the class.
+
+    Args:
+        settings: as for `SyntheticSampler`.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__("textures", textures.draw, **settings)

@@ -1,4 +1,4 @@
-"""The unquoted arrow: a shell reads `--env mini->cub` as `--env mini-` with the output sent to a file `cub`."""
+"""The unquoted arrow: a shell reads `--env mini->cub` as `--env mini-` with stdout redirected to a file `cub`."""
 
 from __future__ import annotations
 
@@ -11,47 +11,50 @@ from pathlib import Path
 from fewshot_env.errors import FewShotError
 
 
-def rescue(words: Sequence[str]) -> list[str]:
-    """The command line as it was meant: `--env 'mini->cub'`, with stdout back on the terminal, else on stderr.
+def repair(words: Sequence[str]) -> list[str]:
+    """Return the command line as it was meant, `--env 'mini->cub'`, and point stdout at the terminal (else at stderr).
 
-    That is done where stdout is a file of the current folder with an environment's name. The file is removed if it is
-    empty, and never touched otherwise. Raises FewShotError where `--env` ends in '-' and there is no such file.
+    This happens where stdout is a file in the current folder that has an environment's name. The file is removed if it
+    is empty, and left alone otherwise.
+
+    Raises:
+        FewShotError: where `--env` ends in '-' and there is no such file.
     """
     words = list(words)
-    at = next((i for i, word in enumerate(words) if word == "--env" or word.startswith("--env=")), None)
-    if at is None:
+    start = next((i for i, word in enumerate(words) if word == "--env" or word.startswith("--env=")), None)
+    if start is None:
         return words
-    end = at + 1 if words[at] != "--env" else at + 2
+    end = start + 1 if words[start] != "--env" else start + 2
     if words[end : end + 1] == ["-"]:  # mini -> cub
         end += 1
-    given = "".join(words[at:end]).removeprefix("--env").removeprefix("=")
-    if not given.endswith("-"):
+    value = "".join(words[start:end]).removeprefix("--env").removeprefix("=")
+    if not value.endswith("-"):
         return words
-    source = given.removesuffix("-")
+    source = value.removesuffix("-")
     file = _redirected_to(words)
     if file is None:
         raise FewShotError(
-            f"--env is {given!r}: a shell takes the > of an unquoted arrow for itself; "
+            f"--env is {value!r}: the shell reads the > of an unquoted arrow as a redirection; "
             f"quote it, --env '{source}->TARGET', or write {source}:TARGET, and remove the file that the shell made"
         )
     pair = f"{source}->{file}"
-    left = _remove_if_empty(file) if _output_to_terminal() else "There the output goes, since errors go there, too"
+    done = _remove_if_empty(file) if _output_to_terminal() else "The output goes there, as the errors do"
     print(
-        f"fsl: the shell read {pair} as: write the output to the file {file}. {left}, and {pair} goes on. "
+        f"fsl: the shell read the > in {pair} as: write the output to the file {file}. {done}; continuing with {pair}. "
         f"Quote it next time: --env '{pair}'",
         file=sys.stderr,
         flush=True,
     )
-    return [*words[:at], "--env", pair, *words[end:]]
+    return [*words[:start], "--env", pair, *words[end:]]
 
 
 def _redirected_to(words: Sequence[str]) -> str | None:
-    """The environment whose name the file has that stdout goes to, if it lies in the current folder."""
+    """The name of the file that stdout goes to, where it is in the current folder and names an environment."""
     from fewshot_env.registry import ENVS, load_plugins, register_prepared
 
     try:
-        out = os.fstat(1)
-        if not stat.S_ISREG(out.st_mode):
+        stdout = os.fstat(1)
+        if not stat.S_ISREG(stdout.st_mode):
             return None
     except OSError:
         return None
@@ -59,7 +62,7 @@ def _redirected_to(words: Sequence[str]) -> str | None:
     register_prepared(_value(words, "--data-dir"))
     for name in ENVS:
         try:
-            if os.path.samestat(os.lstat(name), out):
+            if os.path.samestat(os.lstat(name), stdout):
                 return name
         except OSError:
             continue
@@ -67,7 +70,7 @@ def _redirected_to(words: Sequence[str]) -> str | None:
 
 
 def _value(words: Sequence[str], option: str) -> str | None:
-    """What an option is given, if it is."""
+    """The value of an option, if it is given."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == option:
             return following
@@ -77,10 +80,9 @@ def _value(words: Sequence[str], option: str) -> str | None:
 
 
 def _output_to_terminal() -> bool:
-    """Point stdout at the terminal, or at stderr where there is none.
+    """Point stdout at the terminal, or at stderr where there is none; returns whether it no longer goes to the file.
 
-    After `2>&1` stderr goes to the file, too: both are pointed at the terminal, or, without one, neither. Returns
-    whether the output goes elsewhere than to the file.
+    After `2>&1` stderr goes to the file, too: then both are pointed at the terminal, or, without one, neither.
     """
     sys.stdout.flush()
     both = os.path.samestat(os.fstat(1), os.fstat(2))
@@ -100,8 +102,8 @@ def _output_to_terminal() -> bool:
 
 
 def _remove_if_empty(file: str) -> str:
-    """Remove the file unless it holds something; what was done, in words."""
+    """Remove the file if it is empty; returns what was done, in words."""
     if Path(file).stat().st_size:
-        return "That file holds something and stays"
+        return "That file is not empty and was kept"
     Path(file).unlink()
-    return "That file was empty and is gone"
+    return "That file was empty and was removed"

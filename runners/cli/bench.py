@@ -9,48 +9,60 @@ import typer
 from fewshot_env.errors import FewShotError
 from runners.cli import completion as complete
 from runners.cli.options import Json, Quiet
-from runners.console.output import log, voice
+from runners.console.output import log, output
 
 
 def bench(
     agent: Annotated[
         list[str] | None,
-        typer.Option(help="Repeat for several; default maml, turtle, lstm.", autocompletion=complete.agents),
+        typer.Option(
+            metavar="NAME",
+            help="An agent; repeat for several; default maml, turtle and lstm.",
+            autocompletion=complete.agents,
+        ),
     ] = None,
     workload: Annotated[
-        list[str] | None, typer.Option(help="sine, conv4 or conv4-5shot; repeat for several; default sine and conv4.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="sine, conv4 or conv4-5shot; repeat for several; default sine and conv4."),
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Settings: agent.inner_steps=100.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the agents: agent.inner_steps=100."),
     ] = None,
-    meta_batch: Annotated[int | None, typer.Option(help="Tasks per outer step; default the paper's.")] = None,
-    processes: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that share every meta-batch.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
-    seconds: Annotated[float, typer.Option(min=0, metavar="S", help="How long to time each.")] = 10.0,
+    meta_batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Tasks per outer step; default the paper's.")
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Processes that share the tasks of every meta-batch.")
+    ] = 1,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ...")] = "cpu",
+    seconds: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds to measure each agent.")] = 10.0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tasks per second, memory, and the share of this machine's limit; needs no data."""
-    with voice(as_json, quiet) as tell:
+    """Measure meta-training here: tasks per second, memory, and the share of the machine's peak. Needs no data."""
+    with output(as_json, quiet) as emit:
         from dataclasses import asdict
 
         from runners.config.settings import read_pairs, section
-        from runners.training.bench import Cell, check, measure, table
+        from runners.training.bench import Case, measure, table, verify
 
         changes = read_pairs(set_ or []) | ({} if meta_batch is None else {"agent.meta_batch": meta_batch})
         wrong = [key for key in changes if not key.startswith("agent.")]
         if wrong:
-            raise FewShotError(f"--set {wrong[0]} is not a setting of an agent; fsl bench takes only agent.NAME=VALUE")
+            raise FewShotError(
+                f"--set {wrong[0]} is not a setting of an agent; fsl bench takes only those, as agent.NAME=VALUE"
+            )
         settings = section(changes, "agent")
-        cells = [
-            Cell(a, w, settings, device, processes, seconds)
+        cases = [
+            Case(a, w, settings, device, processes, seconds)
             for w in workload or ["sine", "conv4"]
             for a in agent or ["maml", "turtle", "lstm"]
         ]
-        for cell in cells:
-            check(cell)
-        found = []
-        for number, cell in enumerate(cells, 1):
-            log.info(f"{number} of {len(cells)}: {cell.agent} on {cell.workload}")
-            found.append((cell, measure(cell)))
-        tell([asdict(cell) | asdict(row) for cell, row in found], table(found))
+        for case in cases:
+            verify(case)
+        measured = []
+        for number, case in enumerate(cases, 1):
+            log.info(f"{number} of {len(cases)}: {case.agent} on {case.workload}")
+            measured.append((case, measure(case)))
+        emit([asdict(case) | asdict(measurement) for case, measurement in measured], table(measured))

@@ -1,4 +1,4 @@
-"""The commands that look at finished runs: `fsl compare` and `fsl report`."""
+"""The command `fsl compare`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from runners.cli.options import Json
-from runners.console.output import voice
+from runners.console.output import output
 
 
 def compare(
@@ -19,26 +19,13 @@ def compare(
     plot: Annotated[Path | None, typer.Option(help="Draw a picture, too: a PNG or SVG file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare runs on the same test episodes, task by task, with the first: a table, and a picture (--plot)."""
-    with voice(as_json) as tell:
-        from runners.reporting import compare_view as view
-        from runners.reporting.compare import numbers, read_all
+    """Compare runs with the first, task by task on the same test episodes: a table, and a picture (--plot)."""
+    with output(as_json) as emit:
+        from runners.reporting import compare as comparison
 
-        found = read_all(runs)
-        words = view.table(found)
+        found = comparison.read_all(runs)
+        text = comparison.table(found)
         if plot is not None:
-            view.plot(found, plot)
-            words += f"\npicture: {plot}"
-        tell(numbers(found), words)
-
-
-def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
-    out: Annotated[
-        Path | None, typer.Option(help="The file to write; default report.html in the run's folder.")
-    ] = None,
-) -> None:
-    """Write one page about a run, to be opened in any browser, offline."""
-    from runners.reporting import report as reporting
-
-    print(f"written to {reporting.write(run, out)}")
+            comparison.plot(found, plot)
+            text += f"\npicture: {plot}"
+        emit(comparison.as_plain(found), text)

@@ -1,86 +1,86 @@
-"""The command line `fsl`: its commands, and what becomes of errors. Nothing heavy is imported before it is needed."""
+"""Start `fsl` and turn errors into one line and an exit code.
+
+At the top only the standard library is imported, so that Ctrl-C is handled before anything slow begins.
+"""
 
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
-import typer
-from typer.exceptions import TyperException
+if TYPE_CHECKING:
+    from typer.exceptions import TyperException
 
-from fewshot_env.errors import FewShotError, is_out_of_memory, said
-from runners.cli import arrow, usage
-from runners.cli.about import about
-from runners.cli.bench import bench
-from runners.cli.compare import compare, report
-from runners.cli.data import data_app
-from runners.cli.list import list_, show
-from runners.cli.replay import replay
-from runners.cli.reproduce import reproduce
-from runners.cli.run import eval_, run
-from runners.cli.runs import runs
-
-app = typer.Typer(
-    name="fsl",
-    help="Few-shot task environments and meta-learning agents.",
-    epilog="First run: fsl run --env sine --agent turtle --preset quick",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
 MEMORY = "out of memory ({}); use a smaller eval_batch, env.n_query, agent.meta_batch or network"
-TRAIN, LOOK, PREPARE = "Train and test", "Look up", "Prepare and measure"
-app.callback()(about)
-app.command(rich_help_panel=TRAIN)(run)
-app.command(name="eval", rich_help_panel=TRAIN)(eval_)
-app.command(rich_help_panel=TRAIN)(reproduce)
-app.command(rich_help_panel=LOOK)(runs)
-app.command(name="list", rich_help_panel=LOOK)(list_)
-app.command(rich_help_panel=LOOK)(show)
-app.command(rich_help_panel=LOOK)(compare)
-app.command(rich_help_panel=LOOK)(report)
-app.command(rich_help_panel=LOOK)(replay)
-app.add_typer(data_app, name="data", rich_help_panel=PREPARE)
-app.command(rich_help_panel=PREPARE)(bench)
 
 
 def main() -> None:
-    """Run `fsl`; bad input ends with one line and exit code 2, Ctrl-C with 130 and SIGTERM with 143.
-
-    A warning is one line, too, and what a stream can not encode is written with backslashes.
-    """
-    for stream in (sys.stdout, sys.stderr):
+    """Run `fsl` and exit: with 0, 2 (bad input), 130 (Ctrl-C), 143 (SIGTERM), or 1 (anything unexpected)."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # otherwise fsl was started to ignore Ctrl-C
+        signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show is written with backslashes
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = lambda message, *_, **__: f"fsl: warning: {message}\n"
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    words = sys.argv[1:]
     try:
-        _check_agents()
-        words = arrow.rescue(words)
-        sys.exit(app(words, prog_name="fsl", standalone_mode=False))
+        sys.exit(_run(sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but exit at once during an import: torch aborts there, and nothing needs cleaning up."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(128 + number)
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _run(words: list[str]) -> int:
+    """Run a command line; returns the exit code. Whatever goes wrong is printed as one line."""
+    from typer.exceptions import TyperException
+
+    from fewshot_env.errors import FewShotError, is_out_of_memory, said
+    from runners.distributed.stop import RunEnded
+
+    try:
+        _check_agents()
+        from runners.cli.app import app
+        from runners.cli.arrow import repair
+
+        words = repair(words)
+        return app(words, prog_name="fsl", standalone_mode=False) or 0
+    except RunEnded as ended:
+        return ended.code
     except TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())
         else:
-            print(f"fsl: {FewShotError(usage.in_one_line(error, words))}", file=sys.stderr)
-        sys.exit(2)
+            print(f"fsl: {FewShotError(_usage_error(error, words))}", file=sys.stderr)
+        return 2
     except (FewShotError, OSError) as error:
         print(f"fsl: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     except Exception as error:
         if is_out_of_memory(error):
             print(f"fsl: {FewShotError(MEMORY.format(error))}", file=sys.stderr)
-            sys.exit(2)
-        print(f"fsl: an unexpected error: {FewShotError(said(error))}; --verbose shows the way there", file=sys.stderr)
-        sys.exit(1)
+            return 2
+        print(f"fsl: unexpected error: {FewShotError(said(error))}; --verbose shows the traceback", file=sys.stderr)
+        return 1
 
 
 def _check_agents() -> None:
-    """Raise FewShotError where `import agents` brings another package, as the one that openai-agents installs."""
+    """Raise FewShotError where `import agents` finds another package, such as the one that openai-agents installs."""
+    from fewshot_env.errors import FewShotError
+
     try:
         import agents
 
@@ -91,5 +91,39 @@ def _check_agents() -> None:
         reason = str(error)
     raise FewShotError(
         f"the package `agents` that Python finds is not fewshot's ({reason}); another distribution (openai-agents has "
-        "one of that name) or a folder of yours hides it: use fewshot in an environment of its own"
+        "one of that name) or a folder of yours hides it: install fewshot in a virtual environment of its own"
     )
+
+
+def _usage_error(error: TyperException, words: Sequence[str]) -> str:
+    """What is wrong with the command line `words`, in one line, with the nearest name where one is unknown."""
+    from fewshot_env.errors import suggest
+
+    context: Any = getattr(error, "ctx", None)
+    command = context.command_path if context else " ".join(["fsl", *[w for w in words[:1] if w[0] != "-"]])
+    unknown, param = getattr(error, "option_name", None), getattr(error, "param", None)
+    message = error.format_message().rstrip(".")
+    if message.startswith("No such option"):
+        options = (each for each in context.command.get_params(context) if each.param_type_name == "option")
+        known = [name for each in options for name in each.opts]
+        return f"{command} has no option {unknown}{suggest(str(unknown), known)}; {command} --help lists them"
+    if message.startswith("No such command"):
+        name = message.split("'")[1]
+        known = context.command.list_commands(context)
+        return f"{command} has no command {name!r}{suggest(name, known)}; {command} --help lists them"
+    if message.startswith("Invalid value") and param is not None:
+        reason = message.partition(": ")[2]
+        option, value = max(param.opts, key=len), _value_of(param.opts, words)
+        message = f"{option} is {value!r}, but: {reason}" if value is not None else message
+    if message.startswith("Got unexpected extra argument"):
+        message = f"{command} takes no argument {message.rpartition('(')[2].rstrip(')')!r}"
+    return f"{message[0].lower()}{message[1:]}; see {command} --help"
+
+
+def _value_of(options: Sequence[str], words: Sequence[str]) -> str | None:
+    """The last value that one of these spellings of an option is given."""
+    for word, following in reversed(list(zip(words, [*words[1:], ""], strict=True))):
+        name, equals, value = word.partition("=")
+        if name in options:
+            return value if equals else following
+    return None

@@ -13,22 +13,25 @@ OUTPUT, FOLDERS, SETTINGS = "Output", "Folders", "Settings"
 
 AgentName = Annotated[
     str | None,
-    typer.Option(help="A name (see fsl list), or my_module:MyAgent.", autocompletion=complete.agents),
+    typer.Option(metavar="NAME", help="An agent (see fsl list), or my_module:MyAgent.", autocompletion=complete.agents),
 ]
 DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
-        help="Prepared data sets; default $FSL_HOME/data or ~/.cache/fsl/data.",
+        metavar="DIR",
+        help="Folder of the prepared data sets; default $FSL_HOME/data or ~/.cache/fsl/data.",
         rich_help_panel=FOLDERS,
     ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="The result as JSON, and nothing else, on stdout.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.", rich_help_panel=OUTPUT)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="The result alone: no progress.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result only, no progress.", rich_help_panel=OUTPUT)]
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", help="Also all settings, every row of the log, tracebacks.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--verbose", help="Also print all settings, every row of the log, and tracebacks.", rich_help_panel=OUTPUT
+    ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]

@@ -8,20 +8,20 @@ from typing import Annotated
 import typer
 
 from runners.cli.options import Json
-from runners.console.output import columns, voice, width
+from runners.console.output import columns, output, terminal_width
 
 
 def runs(
     log_dir: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the runs.")] = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """The past runs with their scores (mean and 95 % interval), newest last."""
-    with voice(as_json) as tell:
-        from runners.reporting.runs import past_runs
+    """List runs with their scores (mean and 95 % interval), newest last."""
+    with output(as_json) as emit:
+        from runners.reporting.runs import list_runs
 
-        found = past_runs(log_dir)
+        found = list_runs(log_dir)
         rows = [run.row() for run in found]
         words = columns(rows, indent="") if rows else f"no runs in {log_dir}"
-        if max(map(len, words.splitlines())) > width():  # the folder's name says most
+        if max(map(len, words.splitlines())) > terminal_width():  # the folder's name repeats the rest
             words = "\n".join(f"{row[-1]}\n  {', '.join(filter(None, row[3:-1]))}" for row in rows)
-        tell([run.plain() for run in found], words)
+        emit([run.as_plain() for run in found], words)

@@ -33,7 +33,7 @@ def tune(threads: int) -> None:
 
 
 def usable_device(name: str) -> torch.device:
-    """The device called `name` ("auto": CUDA where there is one); raises FewShotError where it can not be used."""
+    """The device called `name` ("auto": CUDA where there is one); raises FewShotError where it cannot be used."""
     try:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
         if device.type not in ("cpu", "cuda"):
@@ -42,7 +42,7 @@ def usable_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(". ")[0][:100]
         raise FewShotError(
-            f"device {name!r} can not be used ({reason}); use --device cpu, or, for a run that was made elsewhere, "
+            f"device {name!r} cannot be used ({reason}); use --device cpu, or, for a run that was made elsewhere, "
             "write cpu for device in its config.json"
         ) from error
     return device

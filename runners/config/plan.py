@@ -16,26 +16,31 @@ from agents import registry as agent_registry
 from agents.base import Agent, AgentConfig
 from agents.engine.stack import can_stack
 from fewshot_env import registry as env_registry
+from fewshot_env.conformance import verified
 from fewshot_env.episode import TaskSpec
-from fewshot_env.errors import FewShotError, SettingError
+from fewshot_env.errors import FewShotError, SettingError, is_out_of_memory, said
 from fewshot_env.pair import EnvPair
 from fewshot_env.registry import EnvEntry
-from fewshot_env.sampler import TaskConfig, build_sampler, sampler_class
-from fewshot_env.shapes import ends, varies
+from fewshot_env.rng import task_seeds
+from fewshot_env.sampler import TaskConfig, TaskSampler, build_sampler, sampler_class
+from fewshot_env.settings import fields_of, validate
+from fewshot_env.shapes import bounds, varies
 from fewshot_env.vector import FewShotVectorEnv
 from runners.config.machine import usable_device
-from runners.config.settings import Settings, section, validate
+from runners.config.settings import Settings, section
 
 RESERVED = ("split", "minibatch")  # what the runner itself sets on an environment
 
 
-FREE = (
-    "device", "threads", "eval_batch", "log_every", "env.data_dir", "agent.at_once", "agent.recompute", "loggers",
-    "on_nan",
+NON_SEMANTIC_KEYS = (
+    "device", "threads", "eval_batch", "log_every", "env.data_dir", "agent.at_once", "loggers", "on_nan",
 )  # fmt: skip
-"""Settings that change no score beyond its rounding: where and how fast a run is computed, and what is told of it."""
+"""Settings that change no score beyond its rounding: where and how fast a run is computed, and what is logged of it."""
 
-MOST_TRAINED, MOST_TESTED = 10**9, 10**6
+QUICK_STEPS = 3
+"""Inner steps of the quick preset where the paper has fewer: with T = 1 ten thousand tasks of sine show little."""
+
+MAX_TRAINED, MAX_TESTED = 10**9, 10**6
 """Tasks that a run may train on, and frozen tasks of a split, whose seeds and scores are lists in memory."""
 
 
@@ -47,12 +52,12 @@ class RunConfig(BaseModel):
     env: str = Field(description="NAME, or 'SOURCE->TARGET': train on the source, test on the target")
     agent: str = Field(description="a registered name, or module:Class")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of the initial weights and of the training tasks")
-    train_tasks: int = Field(60_000, ge=0, le=MOST_TRAINED, description="tasks (or pre-training minibatches) in all")
-    val_every: int = Field(2500, ge=1, le=MOST_TRAINED, description="tasks between validations")
-    val_tasks: int = Field(600, ge=1, le=MOST_TESTED, description="frozen validation tasks")
-    test_tasks: int = Field(600, ge=2, le=MOST_TESTED, description="frozen test tasks")
-    eval_batch: int = Field(10, ge=1, le=MOST_TESTED, description="tasks evaluated at once; changes speed alone")
-    log_every: int = Field(500, ge=1, le=MOST_TRAINED, description="tasks between rows of the training log")
+    train_tasks: int = Field(60_000, ge=0, le=MAX_TRAINED, description="tasks (or pre-training minibatches) in all")
+    val_every: int = Field(2500, ge=1, le=MAX_TRAINED, description="tasks between validations")
+    val_tasks: int = Field(600, ge=1, le=MAX_TESTED, description="frozen validation tasks")
+    test_tasks: int = Field(600, ge=2, le=MAX_TESTED, description="frozen test tasks")
+    eval_batch: int = Field(10, ge=1, le=MAX_TESTED, description="tasks evaluated at once; changes speed alone")
+    log_every: int = Field(500, ge=1, le=MAX_TRAINED, description="tasks between rows of the training log")
     device: str = Field("auto", description="auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
     on_nan: Literal["skip", "stop"] = Field(
         "skip",
@@ -77,7 +82,7 @@ def quick_protocol(spec: TaskSpec) -> Settings:
     """About a minute on one core for a first look (84x84 images: some minutes); not a result to report."""
     if spec.kind == "regression":
         return {"train_tasks": 10_000, "val_every": 2500, "val_tasks": 200, "test_tasks": 500, "log_every": 100}
-    if math.prod(spec.in_shape) <= 3 * 32**2:  # drawn worlds
+    if math.prod(spec.in_shape) <= 3 * 32**2:  # synthetic images
         return {"train_tasks": 200, "val_every": 100, "val_tasks": 10, "test_tasks": 60, "log_every": 20}
     return {"train_tasks": 40, "val_every": 20, "val_tasks": 10, "test_tasks": 20, "log_every": 4}
 
@@ -105,7 +110,7 @@ class Plan:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where to compute; raises FewShotError where that can not be."""
+        """Where to compute; raises FewShotError where that cannot be."""
         return usable_device(self.run.device)
 
     def make_env(self, split: str, batch: int) -> FewShotVectorEnv:
@@ -117,16 +122,18 @@ class Plan:
         return make_vec(entry, batch, self.device, own | {"split": split, "minibatch": minibatch})
 
     def make_agent(self) -> Agent:
-        """The agent with its initial weights, which `run.seed` decides; raises FewShotError where it can not be."""
+        """The agent with its initial weights, which `run.seed` decides; raises FewShotError where it cannot be."""
         device = self.device
         torch.manual_seed(self.run.seed)
         try:
-            return self.agent_class(self.spec, self.agent_config).to(device)
+            agent = self.agent_class(self.spec, self.agent_config).to(device)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise FewShotError(
-                f"the agent {self.run.agent!r} can not be built with these settings ({reason})"
+                f"the agent {self.run.agent!r} cannot be built with these settings ({reason})"
             ) from error
+        agent.name = self.run.agent
+        return agent
 
 
 def make_vec(entry: EnvEntry, batch: int, device: torch.device, settings: Settings) -> FewShotVectorEnv:
@@ -139,10 +146,15 @@ def make_vec(entry: EnvEntry, batch: int, device: torch.device, settings: Settin
 
 
 def make_plan(settings: Settings, preset: str = "paper") -> Plan:
-    """Resolve and check flat settings; what they leave open is the paper's (or the preset's) choice.
+    """Resolve and check a run's settings; what they leave open is the paper's (or the preset's) choice.
 
-    Raises FewShotError for unknown keys, wrong values, unknown names, missing data, tasks that the data do
-    not hold, and pairs of different spaces.
+    Args:
+        settings: flat, with "env" and "agent".
+        preset: "paper" for the published numbers of tasks, "quick" for a first look.
+
+    Raises:
+        FewShotError: for unknown keys, wrong values, unknown names, missing data, tasks that the data do not hold or
+            that are not what their spec says, and pairs of different spaces.
     """
     if preset not in ("paper", "quick"):
         raise FewShotError(f"the preset is {preset!r}, but must be paper or quick")
@@ -153,33 +165,48 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     if unknown:
         raise FewShotError(f"unknown setting {unknown[0]!r}; it must begin with 'env.' or 'agent.', or have no dot")
     load_plugins()
-    pair = EnvPair.parse(settings["env"], stores_of(settings))
+    pair = EnvPair.parse(settings["env"], data_dir_of(settings))
     agent_spec = agent_registry.find(settings["agent"])
-    sampler = sampler_class(pair.source.sampler)
-    env_config = validate(sampler.Config, section(settings, "env"), "env.", RESERVED)
-    own = env_config.model_dump(exclude=set(RESERVED))
-    family = build_sampler(pair.source.sampler, own | {"split": "train"})
-    spec = family.spec
-    sampler(**own, split="val")
-    target = sampler_class(pair.target.sampler)
-    shared = {k: v for k, v in own.items() if k in target.Config.model_fields}
-    target_config = validate(target.Config, shared, "env.", RESERVED)
-    pair.check(spec, target(**target_config.model_dump(exclude=set(RESERVED)), split="test").spec)
-
-    agent_class = agent_spec.load()
-    n_shot, _ = ends(getattr(env_config, "n_shot", 1))
-    defaults = agent_class.Config.paper(spec, n_shot) | dict(agent_spec.settings)
-    chosen = section(settings, "agent")
+    env_config, target_config, family = _tasks(pair, section(settings, "env"))
+    agent_class, spec = agent_spec.load(), family.spec
+    n_shot, _ = bounds(getattr(env_config, "n_shot", 1))
+    chosen, quick = section(settings, "agent"), preset == "quick"
     validate(agent_class.Config, chosen, "agent.")
+    defaults = agent_class.Config.paper(spec, n_shot) | dict(agent_spec.settings)
     agent_config = validate(agent_class.Config, defaults | chosen, "agent.")
-    protocol = paper_protocol(spec, n_shot) | (quick_protocol(spec) if preset == "quick" else {})
+    if quick and "inner_steps" not in chosen and 0 < getattr(agent_config, "inner_steps", 0) < QUICK_STEPS:
+        agent_config = validate(agent_class.Config, defaults | chosen | {"inner_steps": QUICK_STEPS}, "agent.")
     fixed: Settings = {"env": str(pair)} | ({} if agent_class.learns else {"train_tasks": 0})
-    run = validate(RunConfig, protocol | {k: v for k, v in settings.items() if "." not in k} | fixed)
+    elsewhere = [*fields_of(type(env_config), "env.", RESERVED), *fields_of(agent_class.Config, "agent.")]
+    protocol = paper_protocol(spec, n_shot) | (quick_protocol(spec) if quick else {})
+    of_run = protocol | {k: v for k, v in settings.items() if "." not in k} | fixed
+    run = validate(RunConfig, of_run, elsewhere=elsewhere)
     return Plan(run, pair, env_config, target_config, agent_class, agent_config, spec, varies(family))
 
 
-def stores_of(settings: Settings) -> str | None:
-    """Where prepared stores lie (None: the default); raises SettingError where `env.data_dir` is no folder's name."""
+def _tasks(pair: EnvPair, chosen: Settings) -> tuple[TaskConfig, TaskConfig, TaskSampler]:
+    """The settings of source and target tasks, and the source's training tasks, one of which is verified."""
+    source, target = sampler_class(pair.source.sampler), sampler_class(pair.target.sampler)
+    config = validate(source.Config, chosen, "env.", RESERVED)
+    own = config.model_dump(exclude=set(RESERVED))
+    family = build_sampler(pair.source.sampler, own | {"split": "train"})
+    try:
+        verified(family, family.sample(task_seeds(0, "train", 0, 1)))
+    except FewShotError:
+        raise
+    except Exception as error:  # of a custom sampler
+        if is_out_of_memory(error):
+            raise
+        raise FewShotError(f"the environment {pair.source.name!r} fails at its first task: {said(error)}") from error
+    source(**own, split="val")
+    shared = {k: v for k, v in own.items() if k in target.Config.model_fields}
+    target_config = validate(target.Config, shared, "env.", RESERVED)
+    pair.check(family.spec, target(**target_config.model_dump(exclude=set(RESERVED)), split="test").spec)
+    return config, target_config, family
+
+
+def data_dir_of(settings: Settings) -> str | None:
+    """The folder of the prepared data sets (None: the default); raises SettingError where it is not a name."""
     folder = settings.get("env.data_dir")
     if not (folder is None or isinstance(folder, str)):
         raise SettingError("env.data_dir", f"env.data_dir is {folder!r}, but must be the name of a folder")

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
-from fewshot_env.errors import FewShotError, SettingError, suggest
+from fewshot_env.errors import FewShotError
 
 Settings = dict[str, Any]
-Model = TypeVar("Model", bound=BaseModel)
 
-MOST = 2**16
+MAX_BYTES = 2**16
 """Bytes of a file of settings: all that there are take a tenth of it."""
 
 
@@ -27,7 +25,7 @@ def read_file(file: Path) -> Settings:
     try:
         content = yaml.safe_load(_text_of(file))
     except Exception as error:  # PyYAML lets through whatever its constructors raise
-        raise FewShotError(f"--config {file} can not be read ({' '.join(str(error).split())})") from error
+        raise FewShotError(f"--config {file} cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise FewShotError(f"--config {file} must map keys to values, for example 'agent.inner_lr: 0.1'")
     return content
@@ -38,9 +36,9 @@ def _text_of(file: Path) -> str:
     if not (file.is_file() or file.is_fifo() or not file.exists()):
         raise ValueError("it is a folder or a device; give a file")
     with file.open("rb") as stream:
-        content = stream.read(MOST + 1)
-    if len(content) > MOST:
-        raise ValueError(f"it is longer than {MOST} bytes")
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it is longer than {MAX_BYTES} bytes")
     return content.decode()
 
 
@@ -63,24 +61,17 @@ def section(settings: Settings, prefix: str) -> Settings:
     return {key.removeprefix(prefix + "."): v for key, v in settings.items() if key.startswith(prefix + ".")}
 
 
-def fields_of(model: type[BaseModel], prefix: str = "", hidden: Iterable[str] = ()) -> list[str]:
-    """The keys of a model's fields."""
-    return [prefix + name for name in model.model_fields if name not in set(hidden)]
+def upgraded(settings: Mapping[str, Any]) -> Settings:
+    """Settings that an older version saved, under this version's names.
 
-
-def validate(model: type[Model], values: Mapping[str, Any], prefix: str = "", hidden: Iterable[str] = ()) -> Model:
-    """Build `model`; raises FewShotError, one line, that names the key. `hidden` fields may not be set."""
-    known = fields_of(model, prefix, hidden)
-    for key in values:
-        if prefix + key not in known:
-            near = suggest(key, fields_of(model, "", hidden), prefix)
-            raise SettingError(
-                prefix + key, f"unknown setting {prefix + key!r}{near}; known: {', '.join(known) or 'none'}"
-            )
-    try:
-        return model(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = prefix + ".".join(str(part) for part in first["loc"])
-        wrong = first["msg"].removeprefix("Value error, ")
-        raise SettingError(key, f"setting {key} is {first['input']!r}, but: {wrong}") from error
+    `agent.clip`, which acted where there were several inner steps, is now `agent.inner_clip` and `agent.task_clip`.
+    `agent.recompute`, which changed no result, is gone.
+    """
+    new = dict(settings)
+    if {"agent.clip", "agent.inner_steps", "agent.first_order"} <= new.keys():
+        clip = new.pop("agent.clip")
+        clip = clip if new["agent.inner_steps"] != 1 else None
+        new |= {"agent.inner_clip": clip, "agent.task_clip": clip}
+    if "agent.inner_clip" in new:
+        new.pop("agent.recompute", None)
+    return new

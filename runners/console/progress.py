@@ -1,4 +1,4 @@
-"""What the user sees while a run goes on: a live bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work on stderr: a live bar in a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -15,89 +15,102 @@ from runners.console.output import duration, log
 
 Item = TypeVar("Item")
 
-
 LINE_SECONDS = 10.0
+"""Least time between two lines where there is no terminal."""
+
+SETTLED_SECONDS, SETTLED_SHARE, SETTLED_REPORTS = 5.0, 0.02, 3
+"""The time left is shown after so much work, and this share of it or so many reports: earlier rates mislead."""
 
 
-class Report(Protocol):
-    """Takes the state of the work."""
+class ReportProgress(Protocol):
+    """Function that takes the state of the work."""
 
-    def __call__(self, now: int, note: str, /) -> None:
-        """Report that `now` units are finished."""
+    def __call__(self, done: int, note: str, /) -> None:
+        """Report that `done` units are finished; the note is shown after the numbers."""
         ...
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str, done: int = 0, show: bool = True) -> Iterator[Report]:
-    """Show progress on stderr with the rate and the time left; outside a terminal as a line now and then.
+def progress(label: str, total: int, unit: str, done: int = 0, show: bool = True) -> Iterator[ReportProgress]:
+    """Show progress on stderr, with the rate and the time left.
 
-    show: False for a process whose progress another one shows. With --quiet nothing is shown.
+    Args:
+        label: what is being done: "training".
+        total: units of work in all.
+        unit: their name, in the plural: "tasks".
+        done: units finished before (by a run that is resumed, say).
+        show: False for a process whose progress another one shows. With --quiet nothing is shown.
     """
     if not show or not log.isEnabledFor(logging.INFO):
-        yield lambda now, note: None
+        yield lambda done, note: None
         return
     console = Console(stderr=True)
-    pace = Pace(total, done)
+    rate = Rate(total, done)
     if not console.is_terminal:
-        yield _lines(label, unit, pace)
+        yield _as_lines(label, unit, rate)
         return
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=12), TextColumn("{task.fields[state]}"))
     with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
-        shown, drawn = bar.add_task(label, total=total, completed=done, state=""), 0.0
+        task, drawn = bar.add_task(label, total=total, completed=done, state=""), 0.0
 
-        def draw(now: int, note: str) -> None:
+        def draw(done: int, note: str) -> None:
             nonlocal drawn
-            moment = pace.seen(now)
-            if moment - drawn >= 0.1:
-                drawn = moment
-                bar.update(shown, completed=now, state=pace.in_words(now, unit, note))
+            now = rate.update(done)
+            if now - drawn >= 0.1:
+                drawn = now
+                bar.update(task, completed=done, state=rate.describe(done, unit, note))
 
         yield draw
 
 
-class Pace:
+class Rate:
     """How fast the work goes since this process began it, at unit `done` of `total`.
 
-    The first unit begins at the last report before it, so that a validation ahead of it does not count as work.
+    The clock starts at the last report before the first finished unit, so that a validation before it does not count.
     """
 
     def __init__(self, total: int, done: int) -> None:
         self.total, self.first, self.start = total, done, time.monotonic()
+        self.latest, self.advances = done, 0
 
-    def seen(self, now: int) -> float:
-        """Take note of a report, at the moment that it returns."""
-        moment = time.monotonic()
-        if now == self.first:
-            self.start = moment
-        return moment
+    def update(self, done: int) -> float:
+        """Take note of a report; returns the time of it."""
+        now = time.monotonic()
+        if done == self.first:
+            self.start = now
+        if done > self.latest:
+            self.latest, self.advances = done, self.advances + 1
+        return now
 
-    def in_words(self, now: int, unit: str, note: str) -> str:
-        """Like "1200/70000 (2%), 812 tasks/s, 85 s left, loss 0.123"; no rate before there is one."""
-        parts = [f"{now}/{self.total} ({now / max(self.total, 1):.0%})"]
+    def describe(self, done: int, unit: str, note: str) -> str:
+        """Like "1200/70000 (2%), 812 tasks/s, 85 s left, loss 0.123"; rate and time left only once they are known."""
+        parts = [f"{done}/{self.total} ({done / max(self.total, 1):.0%})"]
         seconds = time.monotonic() - self.start
-        if now > self.first and seconds > 0:
-            rate = (now - self.first) / seconds
+        if done > self.first and seconds > 0:
+            rate = (done - self.first) / seconds
             parts += [f"{rate:.3g} {unit}/s" if rate < 100 else f"{rate:.0f} {unit}/s"]
-            parts += [f"{duration((self.total - now) / rate)} left"]
+            much = done - self.first >= SETTLED_SHARE * (self.total - self.first)
+            if seconds >= SETTLED_SECONDS and (much or self.advances >= SETTLED_REPORTS):
+                parts += [f"{duration((self.total - done) / rate)} left"]
         return ", ".join([*parts, note] if note else parts)
 
 
-def _lines(label: str, unit: str, pace: Pace) -> Report:
-    """A line after ten seconds, and then ever more seldom: after a tenth of the time so far, ten minutes at most."""
-    last = begun = pace.start
+def _as_lines(label: str, unit: str, rate: Rate) -> ReportProgress:
+    """A line after ten seconds, then after another tenth of the time so far, but at least every ten minutes."""
+    last = begun = rate.start
 
-    def line(now: int, note: str) -> None:
+    def line(done: int, note: str) -> None:
         nonlocal last
-        moment = pace.seen(now)
-        if moment - last >= min(max(LINE_SECONDS, (moment - begun) / 10), 60 * LINE_SECONDS):
-            last = moment
-            log.info(f"{label} {pace.in_words(now, unit, note)}")
+        now = rate.update(done)
+        if now - last >= min(max(LINE_SECONDS, (now - begun) / 10), 60 * LINE_SECONDS):
+            last = now
+            log.info(f"{label} {rate.describe(done, unit, note)}")
 
     return line
 
 
-def over(items: Sequence[Item] | Iterable[Item], label: str, unit: str) -> Iterator[Item]:
-    """Iterate with progress."""
+def with_progress(items: Sequence[Item] | Iterable[Item], label: str, unit: str) -> Iterator[Item]:
+    """Iterate over the items and show the progress."""
     items = list(items)
     with progress(label, len(items), unit) as report:
         for i, item in enumerate(items):

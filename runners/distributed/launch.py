@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,10 +14,10 @@ from tempfile import TemporaryFile
 from types import FrameType
 from typing import IO
 
-from runners.console.output import flags
+from runners.console.output import verbosity_flags
 
 MARK = "FSL_LAUNCHED"
-PATIENCE = 30.0  # seconds in which the others of a team may save and leave
+PATIENCE = 30.0  # seconds in which the others of a group may save and leave
 
 
 def launch(folder: Path, count: int) -> int:
@@ -27,14 +28,14 @@ def launch(folder: Path, count: int) -> int:
     from runners.distributed.process_group import free_port, place  # which imports torch
 
     port = free_port()
-    words = [sys.executable, "-m", "runners", "run", "--resume", str(folder), *flags()]
-    team: list[subprocess.Popen[bytes]] = []
-    asides: list[IO[bytes]] = []  # what all but the first have to say: most of it the first says, too
+    words = [sys.executable, "-m", "runners", "run", "--resume", str(folder), *verbosity_flags()]
+    processes: list[subprocess.Popen[bytes]] = []
+    asides: list[IO[bytes]] = []  # stderr of all but the first, most of which the first prints too
     asked: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         asked.append(number)
-        _send(team, number)
+        _send(processes, number)
 
     old = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     with ExitStack() as files:
@@ -43,12 +44,12 @@ def launch(folder: Path, count: int) -> int:
                 if rank:
                     asides.append(files.enter_context(TemporaryFile()))
                 env = os.environ | {MARK: "1"} | place(rank, count, port)
-                team.append(subprocess.Popen(words, env=env, stderr=asides[-1] if rank else None))
-            codes = _wait(team)
+                processes.append(subprocess.Popen(words, env=env, stderr=asides[-1] if rank else None))
+            codes = _wait(processes)
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
-            _send(team, signal.SIGKILL)
+            _send(processes, signal.SIGKILL)
         said = [""] + [_read(aside) for aside in asides]
     if asked:
         return 128 + asked[0]
@@ -57,10 +58,13 @@ def launch(folder: Path, count: int) -> int:
         return codes[0]
     rank, code = dead[0]
     print(said[rank], end="", file=sys.stderr)
-    if code == 2:  # bad input: it has said all
+    if code == 2:  # bad input: everything was said
         return 2
     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed with exit code {code}"
-    print(f"fsl: process {rank} of {count} {how}; continue with: fsl run --resume {folder}", file=sys.stderr)
+    print(
+        f"fsl: process {rank} of {count} {how}; continue with: fsl run --resume {shlex.quote(str(folder))}",
+        file=sys.stderr,
+    )
     return 1
 
 
@@ -69,8 +73,8 @@ def launched() -> bool:
     return MARK in os.environ
 
 
-def tells() -> bool:
-    """Whether this process is the one of its team that tells the result: the launcher, or torchrun's first."""
+def reports_result() -> bool:
+    """Whether this process reports the result: the one that launched the others, or torchrun's first."""
     return not launched() and os.environ.get("RANK", "0") == "0"
 
 
@@ -79,24 +83,24 @@ def _read(file: IO[bytes]) -> str:
     return file.read().decode(errors="replace")
 
 
-def _send(team: list[subprocess.Popen[bytes]], number: int) -> None:
-    for process in team:
+def _send(processes: list[subprocess.Popen[bytes]], number: int) -> None:
+    for process in processes:
         if process.poll() is None:
             process.send_signal(number)
 
 
-def _wait(team: list[subprocess.Popen[bytes]]) -> dict[int, int]:
+def _wait(processes: list[subprocess.Popen[bytes]]) -> dict[int, int]:
     """Exit codes by rank, in the order in which the processes ended."""
     codes: dict[int, int] = {}
     deadline = float("inf")
-    while len(codes) < len(team):
-        for rank, process in enumerate(team):
+    while len(codes) < len(processes):
+        for rank, process in enumerate(processes):
             code = process.poll()
             if rank not in codes and code is not None:
                 codes[rank] = code
                 if code != 0:
                     deadline = min(deadline, time.monotonic() + PATIENCE)
         if time.monotonic() > deadline:
-            _send(team, signal.SIGKILL)
+            _send(processes, signal.SIGKILL)
         time.sleep(0.05)
     return codes

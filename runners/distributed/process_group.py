@@ -1,4 +1,4 @@
-"""Team: the processes that share every meta-batch of a run (torch.distributed; gloo on the CPU, NCCL on GPUs)."""
+"""ProcessGroup: the processes that share every meta-batch of a run (torch.distributed: gloo, or NCCL on GPUs)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from fewshot_env.errors import FewShotError
 Value = TypeVar("Value")
 
 
-class MemberLost(Exception):
-    """Another process of the team is gone, or does not answer."""
+class ProcessLost(Exception):
+    """Another process of the group is gone, or does not answer."""
 
 
 @dataclass(frozen=True)
-class Team:
-    """Where one process stands among `size`. Alone, every method is the identity."""
+class ProcessGroup:
+    """Where one process stands among `size`. With one process every method is the identity."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
-        """Whether this process writes: checkpoints, logs and results."""
+    def is_main(self) -> bool:
+        """Whether this is the process that writes checkpoints, logs and results."""
         return self.rank == 0
 
     def share(self, count: int) -> range:
@@ -38,7 +38,7 @@ class Team:
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def sum(self, tensors: list[Tensor]) -> None:
-        """Sum tensors over the team, in place, in one exchange. Raises MemberLost."""
+        """Sum tensors over the group, in place, in one exchange. Raises ProcessLost."""
         if self.size == 1:
             return
         flat = torch.cat([t.flatten().to(tensors[0].dtype) for t in tensors])
@@ -47,7 +47,7 @@ class Team:
             tensor.copy_(part.view_as(tensor))
 
     def largest(self, value: int) -> int:
-        """The largest of all processes' values. Raises MemberLost."""
+        """The largest of all processes' values. Raises ProcessLost."""
         if self.size == 1:
             return value
         whole = torch.tensor(value)
@@ -55,7 +55,7 @@ class Team:
         return int(whole)
 
     def gather(self, value: Value) -> list[Value]:
-        """Every process's value, in order of rank. Raises MemberLost."""
+        """Every process's value, in order of rank. Raises ProcessLost."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -68,29 +68,29 @@ class Team:
             dist.destroy_process_group()
 
 
-ALONE = Team()
+SINGLE_PROCESS = ProcessGroup()
 
 
 def free_port() -> int:
-    """A port of this machine at which a team can meet."""
+    """A port of this machine at which a group can meet."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def place(rank: int, size: int, port: int) -> dict[str, str]:
-    """The environment variables from which process `rank` of a team on this machine joins, as torchrun sets them."""
+    """The environment variables from which process `rank` of a group on this machine joins, as torchrun sets them."""
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
     return where | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
-def join(device: str) -> Team:
-    """The team that torchrun's (or `--processes`') environment variables speak of; alone without them.
+def join(device: str) -> ProcessGroup:
+    """The group that torchrun's (or `--processes`') environment variables describe; a single process without them.
 
-    Raises FewShotError where the team can not be joined.
+    Raises FewShotError where the group cannot be joined.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        return Team()
+        return ProcessGroup()
     cuda, local = _on_gpus(device), os.environ.get("LOCAL_RANK", "")
     check_gpus(device, int(local) + 1 if local.isdigit() else 1)
     try:
@@ -99,10 +99,10 @@ def join(device: str) -> Team:
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     except (KeyError, ValueError, RuntimeError) as error:
         raise FewShotError(
-            f"WORLD_SIZE is set, but the other processes can not be reached ({str(error).splitlines()[0]}); start with "
+            f"WORLD_SIZE is set, but the other processes cannot be reached ({str(error).splitlines()[0]}); start with "
             "torchrun or --processes, or unset WORLD_SIZE"
         ) from error
-    return Team(dist.get_rank(), dist.get_world_size())
+    return ProcessGroup(dist.get_rank(), dist.get_world_size())
 
 
 def check_gpus(device: str, processes: int) -> None:
@@ -122,4 +122,4 @@ def _exchange(act: Callable[[], object]) -> None:
     try:
         act()
     except (RuntimeError, ValueError) as error:  # torch.distributed raises these for a lost connection
-        raise MemberLost(str(error).splitlines()[0]) from error
+        raise ProcessLost(str(error).splitlines()[0]) from error

@@ -1,4 +1,4 @@
-"""Stopping a run when it is asked to: at the next safe point, in all processes of a team at once."""
+"""Stopping a run when it is asked to: at the next safe point, in all processes of a group at once."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from runners.distributed.process_group import Team
+if TYPE_CHECKING:  # importing torch takes seconds, and the command line needs RunEnded only
+    from runners.distributed.process_group import ProcessGroup
 
 
-class Interrupted(Exception):
-    """The user asked to stop; `code` is the process's exit code. The run can be resumed."""
+class RunEnded(Exception):
+    """A run ended without a result and everything about it was said; `code` is the exit code that says so."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
 
 
+class Interrupted(RunEnded):
+    """The user asked to stop; the run can be resumed."""
+
+
 @contextmanager
-def stop_signals(team: Team) -> Iterator[Callable[[], None]]:
+def stop_signals(group: ProcessGroup) -> Iterator[Callable[[], None]]:
     """Turn SIGINT and SIGTERM into Interrupted at the next safe point, which is a call of what is yielded.
 
-    All processes of the team stop at the same point.
+    All processes of the group stop at the same point.
     """
     asked: list[int] = []
 
@@ -30,7 +36,7 @@ def stop_signals(team: Team) -> Iterator[Callable[[], None]]:
         asked.append(number)
 
     def stop() -> None:
-        number = team.largest(asked[0] if asked else 0)
+        number = group.largest(asked[0] if asked else 0)
         if number:
             raise Interrupted(128 + number)
 

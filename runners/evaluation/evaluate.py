@@ -17,7 +17,7 @@ from fewshot_env.episode import Episode, TaskSpec
 from fewshot_env.rng import task_seeds
 from fewshot_env.shapes import by_shape
 from fewshot_env.vector import FewShotVectorEnv
-from runners.distributed.process_group import ALONE, Team
+from runners.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 
 FROZEN_SEED = 2022
 """Seed of all validation and test episodes."""
@@ -42,32 +42,32 @@ def evaluate(
     env: FewShotVectorEnv,
     seeds: list[int],
     between: Callable[[int], None] = lambda done: None,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> list[list[float]]:
     """For each of the agent's runs (a plain agent is one), the score of every task in the order of `seeds`.
 
     Higher is better; a task whose predictions are not all finite scores NaN. The agent is left as it was.
 
     between is called before every batch with the number of tasks done; what it raises ends the evaluation. The
-    processes of a team share the tasks; all get all scores.
+    processes of a group share the tasks; all get all scores.
     """
     mode, runs = agent.training, agent.runs
     agent.eval()
-    at_once = min(env.num_envs // runs, -(-len(seeds) // team.size))
+    at_once = min(env.num_envs // runs, -(-len(seeds) // group.size))
     batches = by_shape(env.sampler, seeds, at_once)
-    own = batches[team.rank :: team.size]
-    own += batches[:1] * (-(-len(batches) // team.size) - len(own))  # every process has equally many
-    found: list[tuple[list[int], Tensor]] = []
+    own = batches[group.rank :: group.size]
+    own += batches[:1] * (-(-len(batches) // group.size) - len(own))  # every process has equally many
+    parts: list[tuple[list[int], Tensor]] = []
     done = 0
     try:
         for batch in own:
-            between(min(done * team.size, len(seeds)))
+            between(min(done * group.size, len(seeds)))
             done += len(batch)
-            found.append((batch, _scores(agent, env.of_size(len(batch) * runs), [seeds[i] for i in batch] * runs)))
+            parts.append((batch, _scores(agent, env.of_size(len(batch) * runs), [seeds[i] for i in batch] * runs)))
     finally:
         agent.train(mode)
-    scores = found[0][1].new_empty(runs, len(seeds), device="cpu")
-    for shares in team.gather([(batch, part.cpu()) for batch, part in found]):
+    scores = parts[0][1].new_empty(runs, len(seeds), device="cpu")
+    for shares in group.gather([(batch, part.cpu()) for batch, part in parts]):
         for batch, part in shares:
             scores[:, batch] = part
     return scores.tolist()

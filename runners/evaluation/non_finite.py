@@ -5,23 +5,26 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from agents import registry
 from agents.base import Agent
-from fewshot_env.episode import Episode
+from fewshot_env.episode import Episode, Split, TaskSpec
+from fewshot_env.errors import FewShotError
 from fewshot_env.sampler import TaskSampler
-from runners.config.settings import Settings
+from fewshot_env.settings import validate
+from runners.config.settings import section, upgraded
 from runners.console.output import log
 from runners.storage import checkpoint
-from runners.training.run_state import Track
+from runners.storage.checkpoint import RunPlace
 
-MOST_SAVED = 5  # files per run and split: more would say the same
+MAX_SAVED = 5  # files per run and split: more would say the same
 
 
 class Number(NamedTuple):
@@ -29,10 +32,10 @@ class Number(NamedTuple):
 
     name: str
     value: float
-    sound: bool
+    finite: bool
 
 
-def is_sound(row: Mapping[str, float]) -> bool:
+def is_finite(row: Mapping[str, float]) -> bool:
     """Whether an outer step was taken: an agent of one's own may not say so, but has a loss."""
     return not row["skipped"] if "skipped" in row else math.isfinite(row.get("loss", 0.0))
 
@@ -46,9 +49,9 @@ def trace(agent: Agent, episode: Episode) -> list[Number]:
     found: list[Number] = []
 
     def note(name: str, value: Tensor) -> None:
-        sound = bool(value.isfinite().all())
+        is_finite = bool(value.isfinite().all())
         value = value.detach()
-        found.append(Number(name, float(value.abs().max() if value.dim() else value), sound))
+        found.append(Number(name, float(value.abs().max() if value.dim() else value), is_finite))
 
     with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(twin.training):
         parameters = dict(twin.named_parameters())
@@ -73,36 +76,22 @@ def trace(agent: Agent, episode: Episode) -> list[Number]:
     return found
 
 
-def first_unsound(numbers: Sequence[Number]) -> str | None:
+def first_non_finite(numbers: Sequence[Number]) -> str | None:
     """The name of the first number that is not finite."""
-    return next((number.name for number in numbers if not number.sound), None)
+    return next((number.name for number in numbers if not number.finite), None)
 
 
 def examine(agent: Agent, sampler: TaskSampler, seeds: Sequence[int]) -> list[tuple[int, str]]:
     """The tasks of these seeds, each by itself, whose numbers are not finite: task seed, and what is the first."""
     device = next((p.device for p in agent.parameters()), torch.device("cpu"))
-    firsts = [(seed, first_unsound(trace(agent, sampler.sample([seed]).to(device)))) for seed in seeds]
+    firsts = [(seed, first_non_finite(trace(agent, sampler.sample([seed]).to(device)))) for seed in seeds]
     return [(seed, first) for seed, first in firsts if first is not None]
 
 
-@dataclass(frozen=True)
-class Place:
-    """Whose tasks are saved: the run's folder, its settings, and how many tasks the agent had learned from."""
-
-    folder: Path
-    settings: Settings
-    tasks_seen: int
-
-    @classmethod
-    def of(cls, track: Track) -> Place:
-        """Where a run stands."""
-        return cls(track.folder, track.plan.settings, track.at.tasks_seen)
-
-
-def save(place: Place, agent: Agent, sampler: TaskSampler, split: str, seed: int) -> Path | None:
-    """Write one task, and the agent that met it, into the run's folder; returns the file, or None after MOST_SAVED."""
+def save(place: RunPlace, agent: Agent, sampler: TaskSampler, split: str, seed: int) -> Path | None:
+    """Write one task, and the agent that met it, into the run's folder; returns the file, or None after MAX_SAVED."""
     folder = place.folder / "faults"
-    if len(list(folder.glob(f"{split}-*.pt"))) >= MOST_SAVED:
+    if len(list(folder.glob(f"{split}-*.pt"))) >= MAX_SAVED:
         return None
     task = sampler.sample([seed])
     content = {
@@ -120,7 +109,7 @@ def save(place: Place, agent: Agent, sampler: TaskSampler, split: str, seed: int
 
 
 def save_diverged(
-    place: Place, agent: Agent, sampler: TaskSampler, split: str, seeds: Sequence[int], scores: Sequence[float]
+    place: RunPlace, agent: Agent, sampler: TaskSampler, split: str, seeds: Sequence[int], scores: Sequence[float]
 ) -> None:
     """Save the evaluated tasks whose predictions were not finite, and say which they are while there is room."""
     bad = [seed for seed, score in zip(seeds, scores, strict=True) if math.isnan(score)]
@@ -129,22 +118,60 @@ def save_diverged(
         return
     named, others = f"task {bad[0]}", f" and {len(bad) - 1} more tasks" if len(bad) > 1 else ""
     who = f"{place.settings['agent']} (seed {place.settings['seed']}) after {place.tasks_seen} tasks"
-    look = f"; see it: fsl replay {files[0]}" if files[0] else ""
+    look = f"; see it: fsl replay {shlex.quote(str(files[0]))}" if files[0] else ""
     words = f"fsl: {split} {named}{others} of {who} had predictions that are not finite{look}"
     log.log(logging.WARNING if files[0] else logging.DEBUG, words)
 
 
-def skipped_step(track: Track, agent: Agent, sampler: TaskSampler, found: Sequence[tuple[int, str]]) -> str:
+def skipped_step(place: RunPlace, agent: Agent, sampler: TaskSampler, found: Sequence[tuple[int, str]]) -> str:
     """Save the tasks that `examine` found in a step; says in one line what was not finite, and where to look."""
-    files = [save(Place.of(track), agent, sampler, "train", seed) for seed, _ in found]
-    step = track.at.tasks_seen // agent.config.tasks_per_step + 1
+    files = [save(place, agent, sampler, "train", seed) for seed, _ in found]
+    step = place.tasks_seen // agent.config.tasks_per_step + 1
     words = (
-        f"step {step} of {track.plan.run.agent} (seed {track.plan.run.seed}) has a loss or gradient that is not finite"
+        f"step {step} of {place.settings['agent']} (seed {place.settings['seed']}) has a loss or gradient that is not "
+        "finite"
     )
     if not found:
         return (
             f"{words}, though no task of it has one by itself: their sum is too large; lower agent.outer_lr or the like"
         )
     (seed, first), others = found[0], f" (and {len(found) - 1} more tasks)" if len(found) > 1 else ""
-    look = f"; see it: fsl replay {files[0]}" if files[0] else ""
+    look = f"; see it: fsl replay {shlex.quote(str(files[0]))}" if files[0] else ""
     return f"{words}: task {seed}{others}, first in its {first}{look}"
+
+
+def replay(file: Path) -> tuple[str, list[Number]]:
+    """Compute a saved episode again with the agent as it was.
+
+    Args:
+        file: RUN/faults/*.pt, as `save` wrote it.
+
+    Returns:
+        A title (the agent, the task, and when it was met), and the numbers as `trace` gives them.
+
+    Raises:
+        FewShotError: where there is no such file, it is no saved episode, or its agent is not there.
+    """
+    if not file.is_file():
+        raise FewShotError(f"there is no file {file}; name an episode that a run saved, RUN/faults/*.pt")
+    content = checkpoint.load(file)
+    try:
+        agent, episode, task = _saved(content)
+        title = f"{content['settings']['agent']}, {task['split']} task {task['task_seed']}"
+        return f"{title}, met after {task['tasks_seen']} tasks", trace(agent, episode)
+    except FewShotError:  # for example an agent that is not there
+        raise
+    except Exception as error:  # whatever a file of another format leads to
+        raise FewShotError(f"{file} is not a saved episode; name a file of a run's folder faults/") from error
+
+
+def _saved(content: Mapping[str, Any]) -> tuple[Agent, Episode, dict[str, Any]]:
+    """The agent in its mode, the task that it met, and what `save` noted about it."""
+    spec, weights, task = TaskSpec(**content["spec"]), dict(content["weights"]), content["fault"]
+    episode = Episode(Split(*content["support"]), Split(*content["query"])).to("cpu")
+    training = {"split", "task_seed", "tasks_seen"} <= set(task) and task["split"] == "train"
+    registry.load_plugins()  # after the above: no code is imported for a file of another format
+    cls = registry.find(content["settings"]["agent"]).load()
+    agent = cls(spec, validate(cls.Config, section(upgraded(content["settings"]), "agent"), "agent."))
+    agent.load_state_dict(weights)
+    return agent.train(training), episode, task

@@ -7,27 +7,37 @@ import re
 from pathlib import Path
 from typing import Any
 
+from agents import registry as agent_registry
+from agents import saved
 from agents.base import Agent
 from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair
 from runners.config.machine import tune
-from runners.config.plan import Plan, load_plugins, make_plan, stores_of
+from runners.config.plan import Plan, data_dir_of, load_plugins, make_plan
 from runners.config.settings import Settings
 from runners.console.progress import progress
 from runners.evaluation.evaluate import evaluate, frozen_seeds
-from runners.evaluation.non_finite import Place, save_diverged
+from runners.evaluation.non_finite import save_diverged
 from runners.evaluation.result import build, short_hash
 from runners.storage import checkpoint
+from runners.storage.checkpoint import RunPlace, RunProgress
 from runners.storage.run_folder import write_json
 from runners.storage.schemas import read_settings
-from runners.training.run_state import Progress
 
 
 def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, Any], Path]:
-    """Evaluate the run's best weights on frozen test episodes of `env` (default: its own target).
+    """Evaluate a run's best weights on frozen test episodes.
 
-    changes: settings that differ from the run's. Returns the result and the file in the run's folder that
-    holds it; raises FewShotError where the run has no usable weights or `env` has other spaces.
+    Args:
+        folder: the run's.
+        env: the environment to test on; None: the run's own target.
+        changes: settings that differ from the run's.
+
+    Returns:
+        The result, and the file in the run's folder that holds it.
+
+    Raises:
+        FewShotError: where the run has no usable weights or `env` has other spaces.
     """
     settings = read_settings(folder)
     if "agent" in changes or "env" in changes:
@@ -35,12 +45,13 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     if changes.get("agent.bn", settings.get("agent.bn")) == "running" != settings.get("agent.bn"):
         raise FewShotError("agent.bn=running needs running statistics, which this run did not gather; train with it")
     load_plugins()
-    if env is not None and (len(re.split("->|→", env)) > 1 or (":" in env and "/" not in env)):
+    wanted = None if env is None else EnvPair.parse(env, data_dir_of(settings | changes))
+    if wanted is not None and wanted.source != wanted.target:
         raise FewShotError(
             f"--env is {env!r}, but a test has one environment; name the one to test on, for example cub"
         )
-    own = EnvPair.parse(str(settings["env"]), stores_of(settings | changes))
-    settings |= changes | {"env": f"{own.source.address}->{env or own.target.address}"}
+    own = EnvPair.parse(str(settings["env"]), data_dir_of(settings | changes))
+    settings |= changes | {"env": f"{own.source.address}->{(wanted or own).target.address}"}
     plan = make_plan(settings)
     tune(plan.run.threads)
     agent, tested = best_agent(plan, folder, ", ".join(changes) or "env")
@@ -49,24 +60,33 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     with progress("testing", len(seeds), "tasks") as report:
         (scores,) = evaluate(agent, test_env, seeds, lambda done: report(done, ""))
     result = build(plan, test_env, seeds, scores) | {"run": folder.name, "best_at_tasks": tested}
-    told_apart = short_hash([result["episode_hash"], result["settings"]])
-    what = f"eval-{plan.pair.target.name}"
-    file = folder / f"{what}-{told_apart}.json"
+    version = short_hash([result["episode_hash"], result["settings"]])
+    what = "eval-" + re.sub(r"[^\w.+-]+", "_", plan.pair.target.name)
+    file = folder / f"{what}-{version}.json"
     try:
         if any(map(math.isnan, scores)):
-            save_diverged(Place(folder, plan.settings, tested), agent, test_env.sampler, what, seeds, scores)
+            save_diverged(RunPlace(folder, plan.settings, tested), agent, test_env.sampler, what, seeds, scores)
         write_json(file, result)
     except OSError as error:
         raise FewShotError(
-            f"{file} can not be written ({error.strerror or error}); mend that, and test again"
+            f"{file} cannot be written ({error.strerror or error}); mend that, and test again"
         ) from error
     return result, file
 
 
 def best_agent(plan: Plan, folder: Path, changed: str = "the code") -> tuple[Agent, int]:
-    """The plan's agent with the best weights of the run in `folder`, in eval mode, and after how many tasks they were.
+    """A plan's agent with the best weights of a run.
 
-    changed: what may be why they do not fit, for the FewShotError that says so.
+    Args:
+        plan: the run's plan, or one with changes.
+        folder: the run's.
+        changed: what may be the reason why the weights do not fit, for the message.
+
+    Returns:
+        The agent in eval mode, and after how many training tasks its weights were the best.
+
+    Raises:
+        FewShotError: where there are no weights, or they do not fit.
     """
     file = folder / "best.pt"
     content = checkpoint.load(file, plan.device)
@@ -75,4 +95,18 @@ def best_agent(plan: Plan, folder: Path, changed: str = "the code") -> tuple[Age
         agent.load_state(content["agent"])
     except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise FewShotError(f"the weights of {folder} do not fit what was changed ({changed})") from error
-    return agent.eval(), checkpoint.fitting(Progress, content, file).tasks_seen
+    return agent.eval(), checkpoint.fitting(RunProgress, content, file).tasks_seen
+
+
+def load_best(folder: Path) -> Agent:
+    """A run's agent with its best weights, on the CPU; classes that the run named by module:Class are imported.
+
+    Runs of older versions, whose checkpoints do not describe the agent, need their environment and data.
+    """
+    settings = read_settings(folder)
+    if "trained" not in checkpoint.load(folder / "best.pt"):
+        return best_agent(make_plan(settings), folder)[0]
+    agent_registry.load_plugins()
+    custom = {"network": settings["agent.network"]} if ":" in str(settings.get("agent.network")) else {}
+    cls = agent_registry.find(settings["agent"]).load() if ":" in settings["agent"] else None
+    return saved.load(folder / "best.pt", cls=cls, **custom)

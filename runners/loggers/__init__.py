@@ -1,1 +1,5 @@
 """Where a run's numbers and pictures go."""
+
+from runners.loggers.base import Logger
+
+__all__ = ["Logger"]

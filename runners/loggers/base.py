@@ -1,58 +1,117 @@
-"""Where a run's numbers go: a JSON line and a CSV column always, and the loggers that the settings name."""
+"""The contract of a logger, and finding one by its name."""
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from importlib import import_module
-from importlib.metadata import entry_points
-from io import StringIO
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from fewshot_env import durable
-from fewshot_env.errors import FewShotError, said, suggest
+from agents.charts import quantiles
+from fewshot_env import plugins
+from fewshot_env.episode import TaskSpec
+from fewshot_env.errors import FewShotError, suggest
 from runners.config.settings import Settings
-from runners.console.output import log
-from runners.storage import charts as chart_file
-from runners.storage.schemas import ChartLine, Line, RowLine, fit, lines_of, parse, read_lines
-
-if TYPE_CHECKING:
-    from runners.loggers.tensorboard import TensorBoard
 
 Row = Mapping[str, float]
 
 
 class Logger(ABC):
-    """Takes rows of named numbers at a number of tasks seen. Yours defines `write`; the rest is optional."""
+    """Receives what one run logs. A subclass defines `write`; every other method does nothing by default.
+
+    Args:
+        folder: the run's folder.
+        settings: the resolved settings of the run, flat dotted keys to plain values.
+        tasks_seen: 0 for a new run; for a resumed run the number of training tasks at which it continues.
+
+    Example:
+        >>> class Lines(Logger):
+        ...     def write(self, tasks_seen, row):
+        ...         print(tasks_seen, dict(row), file=(self.folder / "lines.txt").open("a"))
+
+        fsl run --env sine --agent maml --logger my_module:Lines
+    """
+
+    failure_ends_run = False
+    """Whether an exception of this logger ends the run; otherwise the run warns once and goes on without the logger."""
 
     def __init__(self, folder: Path, settings: Settings, tasks_seen: int) -> None:
-        """folder: the run's. settings: the resolved ones. tasks_seen: 0, or where a resumed run goes on."""
         self.folder, self.settings = folder, settings
 
     @abstractmethod
     def write(self, tasks_seen: int, row: Row) -> None:
-        """Log one row."""
+        """Log numbers.
+
+        Args:
+            tasks_seen: training tasks so far; the x-axis.
+            row: tag -> number, for example {"train/loss": 1.2}.
+        """
 
     def picture(self, tag: str, picture: NDArray[np.uint8], tasks_seen: int) -> None:
-        """Log a picture [H, W, 3]; the default does not."""
+        """Log a picture, uint8 [H, W, 3]."""
+        return
+
+    def histogram(self, tag: str, values: Tensor, tasks_seen: int) -> None:
+        """Log how values are distributed.
+
+        Args:
+            tag: what they are, for example "rates/head".
+            values: finite floats [n] on the CPU, n > 0.
+            tasks_seen: training tasks so far.
+        """
+        return
+
+    def embedding(
+        self, tag: str, features: Tensor, columns: Mapping[str, Sequence[Any]], images: Tensor | None, tasks_seen: int
+    ) -> None:
+        """Log the features of some items.
+
+        Args:
+            tag: what the items are, for example "test_episode".
+            features: floats [n, F].
+            columns: name -> a label for each item, for example its class.
+            images: the items as floats [n, C, H, W] in [0, 1] with C = 1 or 3; None where they are no images.
+            tasks_seen: training tasks so far.
+        """
+        return
+
+    def hparams(self, row: Row, tasks_seen: int) -> None:
+        """Log the final numbers beside `self.settings`, so that runs can be compared; they were also given to `write`.
+
+        Args:
+            row: tag -> number, for example {"test/mse": 0.4}.
+            tasks_seen: training tasks in all.
+        """
+        return
+
+    def layout(self, spec: TaskSpec, distributions: Sequence[str]) -> None:
+        """Arrange charts before the first row is logged.
+
+        Args:
+            spec: the kind of task and its metric, which name the tags of `write`.
+            distributions: the tags that `histogram` will receive.
+        """
         return
 
     def flush(self) -> None:
-        """Write out what is pending: a checkpoint follows, from which a resumed run goes on."""
+        """Write out what is pending: a checkpoint follows, from which a resumed run continues."""
         return
 
     def close(self) -> None:
         """Write out what is pending, and end."""
         return
+
+
+QUANTILES = ("low", "median", "high")
+
+
+def quantile_row(tag: str, values: Tensor) -> dict[str, float]:
+    """A histogram as three numbers: the 5 %, 50 % and 95 % quantile as "tag/low", "tag/median" and "tag/high"."""
+    return {f"{tag}/{name}": value for name, value in zip(QUANTILES, quantiles(values).tolist(), strict=True)}
 
 
 LOGGERS = {
@@ -62,161 +121,23 @@ LOGGERS = {
 }
 
 
-def find(name: str) -> type[Logger]:
-    """The class of a logger: one of ours, of the entry points `fsl.loggers`, or "module:Class".
+def find_logger(name: str) -> type[Logger]:
+    """The class of a logger: a built-in one, an entry point of the group `fsl.loggers`, or "module:Class".
 
-    Raises FewShotError where there is none, or its package is missing or broken.
+    Raises:
+        FewShotError: where there is none, or its package is missing or broken.
     """
-    known = {point.name: point.value for point in entry_points(group="fsl.loggers")} | LOGGERS
+    known = {point.name: point.value for point in plugins.points("fsl.loggers")} | LOGGERS
     where = known.get(name, name)
     if ":" not in where:
         raise FewShotError(f"unknown logger {name!r}{suggest(name, known)}; known: {', '.join(known)}, or module:Class")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    module, _, attribute = where.partition(":")
     try:
-        found = getattr(import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        mend = f"pip install 'fewshot[{name}]'" if name in LOGGERS else "install it"
-        raise FewShotError(f"the logger {name!r} needs the package {error.name!r}: {mend}") from error
-    except (Exception, SystemExit) as error:  # whatever a package does wrong when it is imported
-        raise FewShotError(f"the logger {name!r} can not be imported: {said(error)}") from error
+        found = plugins.load(where, f"logger {name!r}")
+    except FewShotError as error:
+        if not isinstance(missing := error.__cause__, ModuleNotFoundError):
+            raise
+        remedy = f"pip install 'fewshot[{name}]'" if name in LOGGERS else "install it"
+        raise FewShotError(f"the logger {name!r} needs the package {missing.name!r}: {remedy}") from missing
     if not (isinstance(found, type) and issubclass(found, Logger)):
         raise FewShotError(f"the logger {name!r} is not a class derived from runners.loggers.Logger")
     return found
-
-
-class JSONLines:
-    """One JSON object a row: {"tasks": n, "train/loss": ...}.
-
-    Of an older part the first `rows` stay, none of them beyond `tasks_seen`; the rest is logged again. Of these rows
-    those are lost, and told of, that are not there or not of the form of `model`.
-    """
-
-    def __init__(self, file: Path, tasks_seen: int, rows: int | None = None, model: type[Line] = RowLine) -> None:
-        kept = []
-        for line in lines_of(file)[:rows] if file.exists() else []:
-            try:
-                if fit(model, parse(line)).tasks <= tasks_seen:
-                    kept.append(line + "\n")
-            except ValueError:
-                break  # a line cut off by a kill
-        if len(kept) < (rows or 0):
-            log.warning(
-                f"fsl: {file} holds {len(kept)} of the {rows} rows that the checkpoint counts; the rest is lost"
-            )
-        if file.exists():
-            durable.write(file, "".join(kept).encode())
-        self.count = len(kept)
-        self._stream = file.open("a")
-
-    def write(self, tasks_seen: int, row: Mapping[str, Any]) -> None:
-        """Append one row."""
-        self._stream.write(json.dumps({"tasks": tasks_seen, **row}) + "\n")
-        self._stream.flush()
-        self.count += 1
-
-    def flush(self) -> None:
-        """Force the rows to the disk."""
-        os.fsync(self._stream.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-
-
-class Loggers:
-    """The loggers of one run: files always, and those that its settings name."""
-
-    def __init__(
-        self,
-        folder: Path,
-        settings: Settings,
-        tasks_seen: int,
-        rows: int | None = None,
-        charts: int | None = None,
-    ) -> None:
-        self.folder = folder
-        self.rows = JSONLines(folder / "metrics.jsonl", tasks_seen, rows)
-        self.charts = JSONLines(folder / chart_file.FILE, tasks_seen, charts, ChartLine)
-        self._named: list[Logger] = []
-        for name in settings["loggers"]:
-            try:
-                self._named.append(find(name)(folder, settings, tasks_seen))
-            except Exception as error:  # whatever a service or its package does wrong
-                self.close()
-                raise FewShotError(f"the logger {name!r} can not begin: {said(error)}") from error
-
-    @property
-    def boards(self) -> list[TensorBoard]:
-        """TensorBoard, which takes more than numbers and pictures, if it is among them."""
-        from runners.loggers.tensorboard import TensorBoard
-
-        return [logger for logger in self._named if isinstance(logger, TensorBoard)]
-
-    def write(self, tasks_seen: int, row: Row) -> None:
-        """Give a row to every logger."""
-        self.rows.write(tasks_seen, row)
-        self._have_each(lambda logger: logger.write(tasks_seen, row))
-
-    def picture(self, tag: str, picture: NDArray[np.uint8] | None, tasks_seen: int) -> None:
-        """Give a picture to every logger, if there is one."""
-        if picture is not None:
-            self._have_each(lambda logger: logger.picture(tag, picture, tasks_seen))
-
-    def flush(self) -> None:
-        """Have every logger write out what is pending."""
-        self.rows.flush()
-        self.charts.flush()
-        self._have_each(lambda logger: logger.flush())
-
-    def close(self) -> None:
-        """Close every logger, and write the rows once more as metrics.csv, a line for each number of tasks."""
-        self._have_each(lambda logger: logger.close())
-        self.rows.close()
-        self.charts.close()
-        write_csv(self.folder)
-
-    def _have_each(self, act: Callable[[Logger], None]) -> None:
-        """Have every named logger do something. A plug-in that fails is told of once, and left out from then on."""
-        for logger in list(self._named):
-            try:
-                act(logger)
-            except Exception as error:
-                if logger in self.boards:  # its files lie in the run's folder: a full disk, say
-                    raise
-                self._named.remove(logger)
-                log.warning(f"fsl: the logger {type(logger).__name__} failed and is left out: {said(error)}")
-
-
-@contextmanager
-def closed_in_the_end(every: Sequence[Loggers]) -> Iterator[None]:
-    """Close all these loggers afterwards; where closing fails after another error, that one is told."""
-    try:
-        yield
-    except BaseException:
-        for loggers in every:
-            with suppress(Exception):
-                loggers.close()
-        raise
-    for loggers in every:
-        loggers.close()
-
-
-def read_rows(folder: Path) -> dict[int, dict[str, float]]:
-    """All that a run logged, tasks seen -> tag -> number; raises FewShotError where that is not readable."""
-    rows: dict[int, dict[str, float]] = {}
-    for row in read_lines(RowLine, folder / "metrics.jsonl"):
-        rows.setdefault(row.tasks, {}).update(row.__pydantic_extra__)
-    return rows
-
-
-def write_csv(folder: Path) -> None:
-    """metrics.csv from metrics.jsonl: a column for each tag, a line for each number of tasks seen."""
-    rows = read_rows(folder)
-    tags = dict.fromkeys(tag for row in rows.values() for tag in row)
-    text = StringIO(newline="")
-    table = csv.DictWriter(text, ["tasks", *tags])
-    table.writeheader()
-    table.writerows({"tasks": tasks, **row} for tasks, row in rows.items())
-    durable.write(folder / "metrics.csv", text.getvalue().encode(errors="backslashreplace"))

@@ -1,18 +1,25 @@
-"""MLflow as a logger. Its own environment variables say where to: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME."""
+"""MLflow as a logger; its environment variables MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say where it logs."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+import numpy as np
 from mlflow import MlflowClient
+from numpy.typing import NDArray
+from torch import Tensor
 
 from runners.config.settings import Settings
-from runners.loggers.base import Logger, Row
+from runners.loggers.base import Logger, Row, quantile_row
 
 
 class MLflow(Logger):
-    """One run of MLflow for each of ours, which a resumed run goes on with; the step is the number of tasks seen."""
+    """One MLflow run for each run of fsl, which a resumed run continues; the step is the number of tasks seen.
+
+    The settings are its parameters, beside which MLflow shows the last value of every metric: the test's numbers.
+    """
 
     def __init__(self, folder: Path, settings: Settings, tasks_seen: int) -> None:
         super().__init__(folder, settings, tasks_seen)
@@ -30,10 +37,23 @@ class MLflow(Logger):
         return known.experiment_id if known else self._client.create_experiment(name)
 
     def write(self, tasks_seen: int, row: Row) -> None:
-        """Log one row."""
+        """Log numbers."""
         for tag, value in row.items():
-            self._client.log_metric(self._run, tag, value, step=tasks_seen)
+            self._client.log_metric(self._run, _allowed(tag), value, step=tasks_seen)
+
+    def picture(self, tag: str, picture: NDArray[np.uint8], tasks_seen: int) -> None:
+        """Log a picture; MLflow shows those of one tag with a slider."""
+        self._client.log_image(self._run, picture, key=_allowed(tag), step=tasks_seen)
+
+    def histogram(self, tag: str, values: Tensor, tasks_seen: int) -> None:
+        """Log quantiles, as MLflow has no histograms."""
+        self.write(tasks_seen, quantile_row(tag, values))
 
     def close(self) -> None:
         """End the run."""
         self._client.set_terminated(self._run)
+
+
+def _allowed(tag: str) -> str:
+    """The tag in characters that MLflow allows."""
+    return re.sub(r"[^A-Za-z0-9_\-./ ]", "_", tag)

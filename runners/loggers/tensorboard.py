@@ -1,4 +1,4 @@
-"""TensorBoard as a logger: rows and pictures, and what it has pages for: histograms, charts, HPARAMS, projector."""
+"""TensorBoard as a logger: scalars, pictures, histograms, charts of several curves, the projector and HPARAMS."""
 
 from __future__ import annotations
 
@@ -12,37 +12,36 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.charts import quantiles
 from fewshot_env.episode import TaskSpec
 from runners.config.settings import Settings
-from runners.loggers.base import Logger, Row
-
-QUANTILES = ("low", "median", "high")
+from runners.loggers.base import Logger, Row, quantile_row
 
 
 class TensorBoard(Logger):
     """TensorBoard's event files in the run's folder; the x-axis is the number of tasks seen."""
 
+    failure_ends_run = True  # its files are in the run's folder: a full disk, for example
+
     def __init__(self, folder: Path, settings: Settings, tasks_seen: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        threading.excepthook = _unless_tensorboard
+        threading.excepthook = _ignore_tensorboard_thread
         self._writer: Any = SummaryWriter(str(folder), purge_step=tasks_seen + 1 if tasks_seen else None)
         super().__init__(folder, settings, tasks_seen)
         rows = "\n".join(f"| {key} | `{value}` |" for key, value in settings.items())
         self._writer.add_text("config", f"| setting | value |\n|---|---|\n{rows}", 0)
 
     def write(self, tasks_seen: int, row: Row) -> None:
-        """Log one row of scalars."""
+        """Log numbers."""
         for tag, value in row.items():
             self._writer.add_scalar(tag, value, tasks_seen)
 
     def picture(self, tag: str, picture: NDArray[np.uint8], tasks_seen: int) -> None:
-        """Log a picture [H, W, 3]."""
+        """Log a picture."""
         self._writer.add_image(tag, picture, tasks_seen, dataformats="HWC")
 
     def layout(self, spec: TaskSpec, distributions: Sequence[str]) -> None:
-        """The page CUSTOM SCALARS: what belongs together, in one chart each. distributions: their tags."""
+        """Arrange the page CUSTOM SCALARS: curves that belong together share a chart."""
         val, train = f"val/{spec.metric}", "train/loss" if spec.kind == "regression" else "train/score"
         learning = {
             f"{spec.metric}, train and val": ["Multiline", [f"^{train}$", f"^{val}$"]],
@@ -62,30 +61,29 @@ class TensorBoard(Logger):
         pages = {"learning": learning, "inner loop": inner, "outer loop": outer}
         self._writer.add_custom_scalars(pages | ({"learned, median within 5 % and 95 %": learned} if learned else {}))
 
-    def distribution(self, tag: str, values: Tensor, tasks_seen: int) -> None:
+    def histogram(self, tag: str, values: Tensor, tasks_seen: int) -> None:
         """Log a histogram, and its median, 5 % and 95 % quantile as scalars."""
-        self._writer.add_histogram(tag, values.float().cpu().numpy(), tasks_seen)
-        found = zip(QUANTILES, quantiles(values).tolist(), strict=True)
-        self.write(tasks_seen, {f"{tag}/{name}": value for name, value in found})
+        self._writer.add_histogram(tag, values.numpy(), tasks_seen)
+        self.write(tasks_seen, quantile_row(tag, values))
 
     def embedding(
         self, tag: str, features: Tensor, columns: Mapping[str, Sequence[Any]], images: Tensor | None, tasks_seen: int
     ) -> None:
-        """Log items for the PROJECTOR: features [n, F], a column of labels each by name, and images [n, C, H, W]."""
+        """Log the features of some items for the page PROJECTOR."""
         rows = [list(map(str, row)) for row in zip(*columns.values(), strict=True)]
         self._writer.add_embedding(features, rows, images, tasks_seen, tag, list(columns))
 
-    def results(self, row: Row, tasks_seen: int) -> None:
-        """Log the settings beside the final numbers, for the page HPARAMS, which compares runs.
+    def hparams(self, row: Row, tasks_seen: int) -> None:
+        """Log the settings beside the final numbers for the page HPARAMS, which compares runs.
 
-        In a folder "test" of their own, so that the page's metrics are these alone; without torch's summary of the
-        experiment, so that the page finds out itself which settings there are and puts those that differ first.
+        They go to a subfolder "test", so that these are the page's only metrics. torch's summary of the experiment is
+        left out, so that the page itself collects the settings and puts those that differ first.
         """
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        set_ = {name: value for name, value in self.settings.items() if value is not None}
-        plain = {name: v if isinstance(v, bool | int | float | str) else json.dumps(v) for name, v in set_.items()}
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        plain = {name: v if isinstance(v, bool | int | float | str) else json.dumps(v) for name, v in given.items()}
         with SummaryWriter(str(self.folder / "test")) as writer:
             for part in hparams(plain, dict(row))[1:]:
                 writer.file_writer.add_summary(part, tasks_seen)
@@ -101,7 +99,7 @@ class TensorBoard(Logger):
         self._writer.close()
 
 
-def _unless_tensorboard(failed: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread keeps its error (a full disk, say) for our next write, which tells it: once is enough."""
+def _ignore_tensorboard_thread(failed: threading.ExceptHookArgs) -> None:
+    """Report a thread's error, except of TensorBoard's: our next write raises that one (a full disk, for example)."""
     if type(failed.thread).__name__ != "_AsyncWriterThread":
         threading.__excepthook__(failed)

@@ -1,20 +1,24 @@
-"""Weights & Biases as a logger. Its own environment variables say where to: WANDB_MODE=offline, WANDB_PROJECT, ..."""
+"""Weights & Biases as a logger; its environment variables WANDB_MODE=offline, WANDB_PROJECT, ... configure it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import wandb
 from numpy.typing import NDArray
+from torch import Tensor
 
+from fewshot_env.episode import TaskSpec
 from runners.config.settings import Settings
 from runners.loggers.base import Logger, Row
 
 
 class WandB(Logger):
-    """One run of W&B for each of ours, which a resumed run goes on with; the x-axis is the number of tasks seen."""
+    """One W&B run for each run of fsl, which a resumed run continues; the x-axis is the number of tasks seen."""
 
     def __init__(self, folder: Path, settings: Settings, tasks_seen: int) -> None:
         super().__init__(folder, settings, tasks_seen)
@@ -24,13 +28,38 @@ class WandB(Logger):
         )
         self._run.define_metric("*", step_metric="tasks")
 
+    def layout(self, spec: TaskSpec, distributions: Sequence[str]) -> None:
+        """Have the table of runs show the best validation, not the last."""
+        best = "min" if spec.kind == "regression" else "max"
+        self._run.define_metric(f"val/{spec.metric}", step_metric="tasks", summary=best)
+
     def write(self, tasks_seen: int, row: Row) -> None:
-        """Log one row."""
+        """Log numbers."""
         self._run.log({"tasks": tasks_seen, **row})
 
     def picture(self, tag: str, picture: NDArray[np.uint8], tasks_seen: int) -> None:
-        """Log a picture [H, W, 3]."""
+        """Log a picture."""
         self._run.log({"tasks": tasks_seen, tag: wandb.Image(picture)})
+
+    def histogram(self, tag: str, values: Tensor, tasks_seen: int) -> None:
+        """Log a histogram."""
+        self._run.log({"tasks": tasks_seen, tag: wandb.Histogram(values.tolist())})
+
+    def embedding(
+        self, tag: str, features: Tensor, columns: Mapping[str, Sequence[Any]], images: Tensor | None, tasks_seen: int
+    ) -> None:
+        """Log a table, which W&B shows as a 2D projection: the labels, the image if there is one, then the features."""
+        shown = {name: list(column) for name, column in columns.items()}
+        if images is not None:
+            pixels = (images.permute(0, 2, 3, 1).clamp(0, 1) * 255).round().byte().cpu().numpy()
+            shown["image"] = [wandb.Image(image) for image in pixels]
+        names: list[str | int] = [*shown, *(f"feature {i}" for i in range(features.shape[1]))]
+        rows = [[*row, *values] for *row, values in zip(*shown.values(), features.tolist(), strict=True)]
+        self._run.log({"tasks": tasks_seen, tag: wandb.Table(names, rows)})
+
+    def hparams(self, row: Row, tasks_seen: int) -> None:
+        """Put the final numbers into the summary, which the table of runs shows beside the settings."""
+        self._run.summary.update(dict(row))
 
     def close(self) -> None:
         """Write out what is pending."""

@@ -16,19 +16,20 @@ import torch
 
 from agents.base import Agent
 from agents.charts import Chart
+from fewshot_env.episode import Episode, Split
 from fewshot_env.render import draw, plot_curves, shades
 from fewshot_env.shapes import by_shape
 from runners.config.plan import Plan, make_plan
 from runners.evaluation.evaluate import frozen_seeds
 from runners.evaluation.retest import best_agent
 from runners.loggers.plot import plot_chart
-from runners.loggers.show import answers_on_the_way, deal, evaluating
-from runners.reporting.svg import svg
+from runners.loggers.show import evaluating, predictions_by_step, sample_tasks
+from runners.reporting.figure_files import svg
 from runners.storage.charts import read_charts
 from runners.storage.schemas import drawable, read_settings
 
 TASKS = 40
-"""Test tasks whose adaptation is shown step by step."""
+"""The number of test tasks whose adaptation is shown step by step."""
 
 BLUE, RED = "#4c8bd6", "#d9534f"
 Rows = dict[int, dict[str, float]]
@@ -36,7 +37,7 @@ Rows = dict[int, dict[str, float]]
 
 @dataclass(frozen=True)
 class Figure:
-    """An element of the page, and what it shows."""
+    """An HTML element, and its caption as text."""
 
     content: str
     caption: str
@@ -83,7 +84,7 @@ def _line(axes: Any, rows: Rows, tag: str, **style: Any) -> None:
         axes.plot(*zip(*found, strict=True), **style)
 
 
-def test(result: dict[str, Any]) -> Section:
+def test_scores(result: dict[str, Any]) -> Section:
     """How the scores of the test tasks are distributed."""
     scores = np.array([score for score in result["scores"] if score is not None])
     if not len(scores):
@@ -98,26 +99,26 @@ def test(result: dict[str, Any]) -> Section:
         axes.set(xlabel=result["metric"], ylabel="test tasks")
         axes.legend()
 
-    beyond = " The last bar holds the worst 1 % of them." if result["metric"] == "mse" else ""
+    beyond = " The last bar holds the worst 1 %." if result["metric"] == "mse" else ""
     lost = result["tasks"] - len(scores)
-    beyond += f" {lost} tasks, whose scores are not finite, are in no bar." if lost else ""
+    beyond += f" {lost} tasks whose scores are not finite are not shown." if lost else ""
     return "Test", "", [Figure(svg("test", histogram), f"{result['tasks']} frozen test tasks.{beyond}")]
 
 
-def looks(folder: Path) -> list[Section]:
-    """The adaptation of test tasks step by step, and the first of them as a picture, with the best weights."""
+def adaptation(folder: Path) -> list[Section]:
+    """How the best weights adapt to test tasks, step by step, and the first of these tasks as a picture."""
     plan = make_plan(read_settings(folder))
     agent, _ = best_agent(plan, folder)
     with evaluating(agent):
-        return [("Adaptation", "", [*trajectories(plan, agent), *episode(plan, agent)])]
+        return [("Adaptation", "", [*scores_by_step(plan, agent), *episode_figures(plan, agent)])]
 
 
-def trajectories(plan: Plan, agent: Agent) -> list[Figure]:
+def scores_by_step(plan: Plan, agent: Agent) -> list[Figure]:
     """The scores of some test tasks after every inner step."""
     env, seeds = plan.make_env("test", plan.run.eval_batch), frozen_seeds("test", min(TASKS, plan.run.test_tasks))
     found = []
     for part in by_shape(env.sampler, seeds, env.num_envs):
-        task = deal(env, [seeds[i] for i in part])
+        task = sample_tasks(env, [seeds[i] for i in part])
         way = [task.restrict(agent.predict(adapted, task.query.x)) for adapted in agent.trajectory(task.support)]
         found.append(torch.stack([plan.spec.score(p, task.query.labels) for p in way], 1).cpu())
     scores = np.vectorize(plan.spec.reported)(torch.cat(found).numpy())  # [tasks, T + 1]
@@ -139,19 +140,32 @@ def _at_most(values: list[int], count: int) -> list[int]:
     return values[:: -(-len(values) // count)]
 
 
-def episode(plan: Plan, agent: Agent) -> list[Figure]:
-    """The first test task: its contact sheet with the answers, or its curve on the way."""
-    task = deal(plan.make_env("test", 1), frozen_seeds("test", 1))
-    answers = answers_on_the_way(agent, task)
+def episode_figures(plan: Plan, agent: Agent) -> list[Figure]:
+    """The first test task: its contact sheet with the predictions, or a curve for each output by inner step."""
+    task = sample_tasks(plan.make_env("test", 1), frozen_seeds("test", 1))
+    answers = predictions_by_step(agent, task)
     if plan.spec.kind == "regression" and plan.spec.in_shape == (1,):
-        content = svg("episode", lambda axes: plot_curves(axes, task, answers))
-        return [Figure(content, "The first test task: the curve before and after the inner steps.")]
+        many, figures = plan.spec.n_outputs > 1, []
+        for i in range(plan.spec.n_outputs):
+            one = Episode(_output(task.support, i), _output(task.query, i))
+            curves = {name: values[:, i : i + 1] for name, values in answers.items()}
+            content = svg(f"episode y{i}" if many else "episode", partial(plot_curves, task=one, answers=curves))
+            caption = (
+                f"The first test task{f', output {i}' if many else ''}: the curve before and after the inner steps."
+            )
+            figures.append(Figure(content, caption))
+        return figures
     picture = draw(plan.spec, task, answers)
     if picture is None:
         return []
-    caption = "The first test task. A row is a class: the support images (grey), then the query images that were given "
-    caption += "this class, right (green) and wrong (red)."
+    caption = "The first test task. Each row is a class: its support images (grey), then the query images predicted as "
+    caption += "this class, correctly (green) or not (red)."
     return [Figure(_image(picture), caption)]
+
+
+def _output(split: Split, i: int) -> Split:
+    """The items with only output `i` of their answers."""
+    return Split(split.x, split.labels[..., i : i + 1])
 
 
 def _image(picture: Any) -> str:
@@ -163,13 +177,13 @@ def _image(picture: Any) -> str:
 
 
 def learned(folder: Path) -> Section:
-    """Every chart of the agent at the last validation, and how its first curve came about."""
+    """Every chart of the agent at the last validation, and how its first curve changed during training."""
     figures = []
     for name, found in read_charts(folder).items():
         last_at, last = found[-1]
         figures.append(Figure(svg(name, partial(plot_chart, chart=last)), f"{name}, after {last_at} training tasks."))
         for first in list(last.lines)[:1] if len(found) > 2 else []:
-            caption = f'{name}, "{first}", in the course of the training.'
+            caption = f'{name}, "{first}", during training.'
             figures.append(Figure(svg(f"{name} over time", partial(over_time, found=found, line=first)), caption))
     return "What was learned", "", figures
 

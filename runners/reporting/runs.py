@@ -1,4 +1,4 @@
-"""Past runs: what lies in a folder of runs, how far each is, and its score."""
+"""`fsl runs`: the runs below a folder, how far each is, and its score."""
 
 from __future__ import annotations
 
@@ -15,16 +15,13 @@ from runners.storage.schemas import RowLine, fit, lines_of, parse, read_result, 
 
 
 @dataclass(frozen=True)
-class PastRun:
-    """A run, or the runs of several seeds.
-
-    score: metric, mean and 95 % interval (over tasks, or over seeds), and how many test tasks diverged.
-    """
+class ListedRun:
+    """A run, or the runs of several seeds."""
 
     folder: Path
     env: str
     n_way: str | int | None
-    """Classes per task, one number or a range that is drawn from; None for regression."""
+    """Classes per task: a number, or a range from which it is sampled; None for regression."""
     n_shot: str | int | None
     """Support items per class, likewise."""
     agent: str
@@ -33,16 +30,17 @@ class PastRun:
     state: str
     """finished, running or interrupted."""
     tasks: int
-    """The fewest tasks seen by a seed."""
+    """Training tasks so far, of the seed that has the fewest."""
     train_tasks: int
     score: dict[str, Any] | None
+    """Metric, mean, 95 % interval (over tasks, or over seeds by Student's t), and how many test tasks diverged."""
 
-    def plain(self) -> dict[str, Any]:
+    def as_plain(self) -> dict[str, Any]:
         """Plain types for JSON."""
         return vars(self) | {"folder": str(self.folder), "started": self.started.isoformat(), "seeds": [*self.seeds]}
 
     def row(self) -> tuple[str, ...]:
-        """The same as texts for a table."""
+        """The cells of a table."""
         state = self.state if self.state == "finished" else f"{self.state} {self.tasks}/{self.train_tasks}"
         seeds = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{len(self.seeds)} seeds"
         score = short(self.score) if self.score else ""
@@ -52,7 +50,7 @@ class PastRun:
         return f"{self.started:%Y-%m-%d %H:%M}", self.env, shape, self.agent, seeds, state, score, str(self.folder)
 
 
-def past_runs(log_dir: Path) -> list[PastRun]:
+def list_runs(log_dir: Path) -> list[ListedRun]:
     """The runs below a folder, newest last; raises FewShotError where there is no such folder."""
     if not log_dir.is_dir():
         raise FewShotError(f"there is no folder {log_dir}; fsl run makes it, or name the --log-dir of your runs")
@@ -68,8 +66,8 @@ def _is_seed(folder: Path) -> bool:
     return folder.name.startswith("seed") and folder.name[4:].isdigit() and not (folder.parent / "config.json").exists()
 
 
-def _read(where: Path, folders: list[Path]) -> PastRun | None:
-    """The run of one or several seeds in a folder; None where it is not one of ours."""
+def _read(where: Path, folders: list[Path]) -> ListedRun | None:
+    """The run of one or several seeds in a folder; None where fsl did not write it."""
     known = {folder: found for folder in folders if (found := _or_none(read_settings, folder))}
     if not known:
         return None
@@ -82,7 +80,7 @@ def _read(where: Path, folders: list[Path]) -> PastRun | None:
     else:
         state = "running" if any(is_held(folder) for folder in folders) else "interrupted"
     score = over_seeds(done) if len(folders) > 1 and done else done[0] if done else None
-    return PastRun(
+    return ListedRun(
         where,
         settings[0]["env"],
         _range(settings[0].get("env.n_way")),
@@ -98,12 +96,12 @@ def _read(where: Path, folders: list[Path]) -> PastRun | None:
 
 
 def _range(number: Any) -> str | int | None:
-    """A number of ways or shots; "3-10" where it is drawn."""
+    """A number of ways or shots; "3-10" where it is sampled."""
     return "-".join(map(str, number)) if isinstance(number, list) else number
 
 
 def _or_none(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any] | None:
-    """What a folder holds; None where there is none, or what fsl did not write."""
+    """What `read` returns; None where it raises, because the file is missing or fsl did not write it."""
     try:
         return read(folder)
     except FewShotError:
@@ -111,7 +109,7 @@ def _or_none(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, 
 
 
 def _tasks_seen(folder: Path) -> int:
-    """The number of tasks at the last row of the log; 0 where it can not be read."""
+    """The number of tasks in the last row of the log; 0 where it cannot be read."""
     try:
         return max((fit(RowLine, parse(line)).tasks for line in lines_of(folder / "metrics.jsonl")[-1:]), default=0)
     except (OSError, ValueError):

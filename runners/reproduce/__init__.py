@@ -1,1 +1,1 @@
-"""The paper's figures and tables: declared as grids of runs, carried out, and reported beside the paper's values."""
+"""The paper's figures and tables, one file each; `registry` lists them, `machinery` runs and reports them."""

@@ -14,7 +14,7 @@ from runners.storage.schemas import ChartLine, read_lines
 FILE = "charts.jsonl"
 
 
-def plain(chart: Chart) -> dict[str, Any]:
+def as_plain(chart: Chart) -> dict[str, Any]:
     """A chart as plain numbers, for JSON."""
 
     def numbers(values: Tensor) -> list[float]:

@@ -2,58 +2,61 @@
 
 from __future__ import annotations
 
-import io
-import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from pydantic import BaseModel, ValidationError
 
-from fewshot_env import durable
+from agents.saved import read as load
+from agents.saved import write as save
 from fewshot_env.errors import FewShotError
+from runners.config.settings import Settings
 
-FORMAT = {"format": "fewshot-checkpoint", "version": 1}
+__all__ = ["RunPlace", "RunProgress", "fitting", "load", "save"]
 
 
-def save(file: Path, content: dict[str, Any]) -> None:
-    """Write `content` (tensors and plain types) so that `file` is always whole: the old or the new one.
+class RunProgress(BaseModel):
+    """How far a run is: all that its checkpoint holds besides the agent, the random state and the settings."""
 
-    Raises OSError where it can not be written.
-    """
-    buffer = io.BytesIO()  # torch's own writer does not pass on what a full disk says
-    torch.save(FORMAT | content, buffer)
-    durable.write(file, buffer.getvalue())
+    tasks_seen: int
+    validated: int
+    """tasks_seen at the last validation; -1 before the first."""
+    best_score: float | None
+    best_tasks: int
+    meter: dict[str, list[float]]
+    """Sums and counts by tag since the last row of the log."""
+    rows: int | None = None
+    """Rows in metrics.jsonl and in charts.jsonl; these and what follows are None or empty in older checkpoints."""
+    charts: int | None = None
+    untrained: float | None = None
+    """Mean of the validation before any training, as reported; None where it was not made."""
+    untrained_ci95: float | None = None
+    """Its interval, while it is the best validation."""
+    skipped: int = 0
+    """Outer steps that were skipped because their loss or gradient was not finite."""
+    seconds: dict[str, float] = {}
+    """Wall-clock time by phase: train, validation, test."""
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """A run's folder, its settings, and how many tasks its agent had been trained on."""
+
+    folder: Path
+    settings: Settings
+    tasks_seen: int
 
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def fitting(model: type[Model], content: dict[str, Any], file: Path) -> Model:
-    """The part of a checkpoint that `model` describes; raises FewShotError where it is of another form."""
+    """The part of a checkpoint that `model` describes; raises FewShotError where it does not match."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise FewShotError(
-            f"the checkpoint {file} is not one of a run (its {key} is amiss); use another run, or start anew"
+            f"the checkpoint {file} is not one of a run (its {key} is missing or wrong); use another run, or start anew"
         ) from error
-
-
-def load(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read what `save` wrote; raises FewShotError for a missing, damaged or foreign file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about files that we refuse anyway
-            content = torch.load(file, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise FewShotError(f"there is no checkpoint {file}; name the folder of a run") from error
-    except Exception as error:  # a damaged file makes torch raise almost anything
-        raise FewShotError(
-            f"the checkpoint {file} is damaged or not one of ours; use another run, or start anew"
-        ) from error
-    if not isinstance(content, dict) or {k: content.get(k) for k in FORMAT} != FORMAT:
-        raise FewShotError(
-            f"{file} is not a checkpoint of fsl (version {FORMAT['version']}); use another run, or start anew"
-        )
-    return content

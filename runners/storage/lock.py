@@ -1,9 +1,10 @@
-"""A run's folder is locked while a process works in it. The kernel holds the lock, so a dead process holds none."""
+"""Locks: a run's folder is locked while a process works in it, and by the kernel, so a dead process holds no lock."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ from fewshot_env.errors import FewShotError
 LOCK, HOLDER = ".lock", ".holder.json"
 
 MOMENT = 0.5
-"""Seconds: `fsl runs` holds a lock for less, to see whether it is free."""
+"""How many seconds to wait for a lock: `fsl runs` holds it for less, to see whether it is free."""
 
 
 class InUse(FewShotError):
@@ -27,9 +28,9 @@ class InUse(FewShotError):
 
 @contextmanager
 def locked(folders: Sequence[Path]) -> Iterator[None]:
-    """Hold the folders of runs, and clear away what a killed process had half written there.
+    """Lock the folders of runs, and delete the partial files that a killed process left there.
 
-    Raises InUse where another process holds one (it says which), FewShotError where a folder can not be written.
+    Raises InUse, which names the process, where another holds a lock; FewShotError where a folder cannot be written.
     """
     with ExitStack() as held:
         for folder in folders:
@@ -43,14 +44,14 @@ def locked(folders: Sequence[Path]) -> Iterator[None]:
                 raise InUse(f"the run {folder} is in use by {_holder(folder)}; wait until it ends") from error
             except OSError as error:
                 raise FewShotError(
-                    f"the run {folder} can not be written ({error.strerror or error}); mend that, then continue with: "
-                    f"fsl run --resume {folder}"
+                    f"the run {folder} cannot be written ({error.strerror or error}); fix that, then continue with: "
+                    f"fsl run --resume {shlex.quote(str(folder))}"
                 ) from error
         yield
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process works in the folder, which it then holds locked."""
+    """Whether a process holds the folder's lock."""
     if not (folder / LOCK).exists():
         return False
     try:
@@ -58,7 +59,7 @@ def is_held(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # a folder that is not ours to write
+    except OSError:  # a folder without permission to write
         return False
 
 
@@ -67,7 +68,7 @@ def _ourselves() -> dict[str, str | int]:
 
 
 def _holder(folder: Path) -> str:
-    """Who holds the lock, as it said itself."""
+    """The process that holds the lock, as it wrote into the folder."""
     try:
         who = json.loads((folder / HOLDER).read_text())
         return f"process {who['pid']} on {who['host']} since {who['since']}"

@@ -1,7 +1,7 @@
 """The folder of a run.
 
 config.json, metrics.jsonl and .csv, charts.jsonl, TensorBoard events, last.pt, best.pt, result.json; faults/ with
-episodes that were not finite; report.html and eval-*.json where they were asked for.
+non-finite episodes; report.html and eval-*.json if they were requested.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from runners.storage.schemas import must_exist
 
 
 def create(log_dir: Path, plan: Plan) -> Path:
-    """Make the folder of a new run and write its config; raises FewShotError where that can not be."""
+    """Create the folder of a new run and write its config; raises FewShotError where that is impossible."""
     return _create(log_dir, f"{_stem(plan)}-seed{plan.run.seed}", [plan])[0]
 
 
 def create_group(log_dir: Path, plans: Sequence[Plan]) -> list[Path]:
-    """Make a folder for runs that differ in their seeds, and in it theirs; raises FewShotError as `create`."""
+    """Create a folder that holds one folder for each of these runs, which differ in their seeds; raises as `create`."""
     seeds = [plan.run.seed for plan in plans]
     return _create(log_dir, f"{_stem(plans[0])}-seeds{seeds[0]}-{seeds[-1]}", plans)
 
 
 def create_named(folder: Path, plans: Sequence[Plan]) -> list[Path]:
-    """Make `folder` with a folder `seedN` for each plan; raises FewShotError where that can not be."""
+    """Create `folder` with a folder `seedN` for each plan; raises FewShotError where that is impossible."""
     try:
         return _write_configs([folder / f"seed{plan.run.seed}" for plan in plans], plans)
     except OSError as error:
-        raise FewShotError(f"the folder {folder} can not be written ({error}); choose another") from error
+        raise FewShotError(f"the folder {folder} cannot be written ({error}); choose another") from error
 
 
 def _stem(plan: Plan) -> str:
@@ -58,7 +58,7 @@ def _create(log_dir: Path, stem: str, plans: Sequence[Plan]) -> list[Path]:
         whole = next(log_dir / name for name in names if _moved(aside, log_dir / name))
     except OSError as error:
         raise FewShotError(
-            f"the log directory {log_dir} can not be written ({error}); choose another --log-dir"
+            f"the log directory {log_dir} cannot be written ({error}); choose another --log-dir"
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -73,7 +73,7 @@ def _write_configs(folders: list[Path], plans: Sequence[Plan]) -> list[Path]:
 
 
 def members(folder: Path) -> list[Path]:
-    """The runs in a folder: itself, or those in it, by seed; raises FewShotError where there is none."""
+    """The folders of runs in a folder: itself, or one for each seed; raises FewShotError where there is none."""
     if (folder / "config.json").exists():
         return [folder]
     must_exist(folder)
@@ -94,7 +94,7 @@ def group_of(folders: Sequence[Path]) -> Path:
 
 
 def _moved(aside: Path, folder: Path) -> bool:
-    """Give a filled folder its name, unless that is taken."""
+    """Give a filled folder its name; False where that name is taken."""
     try:
         aside.rename(folder)
     except OSError:

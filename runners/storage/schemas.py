@@ -1,46 +1,47 @@
-"""Records: the form of what a run's folder holds, asserted wherever it is read. What has another form is one line."""
+"""Schemas of the files in a run's folder: whatever does not match is refused with one line."""
 
 from __future__ import annotations
 
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fewshot_env.errors import FewShotError
-from runners.config.settings import Settings
+from runners.config.settings import Settings, upgraded
 
 BOUND = 1e100
-"""No number that is scored or drawn is larger: its square is finite, too."""
+"""The largest score, duration or plotted number, so that squares are finite, too."""
 
-Count = Annotated[int, Field(ge=0, le=2**53)]
-Number = Annotated[int, Field(ge=1, le=2**53)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=2**53)]
+PositiveInt = Annotated[int, Field(ge=1, le=2**53)]
 
 
 def _encodable(text: str) -> str:
-    """The text; raises ValueError where it holds half of a character, which nothing can draw."""
+    """The text; raises ValueError for half of a surrogate pair, which cannot be drawn."""
     text.encode()
     return text
 
 
 def _printable(text: str) -> str:
-    """The text; raises ValueError where it would do more on a page or a terminal than to be read."""
+    """The text; raises ValueError for control characters and line breaks."""
     if not text.isprintable():
         raise ValueError("it is not printable")
     return text
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
-Words = Annotated[str, AfterValidator(_printable)]
+PrintableText = Annotated[str, AfterValidator(_printable)]
 Duration = Annotated[float, Field(ge=0, le=BOUND, allow_inf_nan=False)]
 Score = Annotated[float, Field(ge=0, le=BOUND, allow_inf_nan=False)] | None
 """An accuracy or a mean squared error; None: not finite."""
 
 
 class Record(BaseModel):
-    """A part of a file; what it holds besides is not looked at."""
+    """A part of a file; unknown keys are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -48,7 +49,7 @@ class Record(BaseModel):
 class Line(Record):
     """A line of a log."""
 
-    tasks: Count
+    tasks: NonNegativeInt
 
 
 class RowLine(Line):
@@ -76,22 +77,22 @@ class ChartLine(Line):
         return self
 
 
-class Chosen(Record):
-    """The settings that every reader asks for; make_plan checks the others."""
+class RunSettings(Record):
+    """The settings that every reader needs; make_plan checks the others."""
 
     env: str
     agent: str
     seed: int = Field(ge=0, lt=2**63)
-    train_tasks: Count
+    train_tasks: NonNegativeInt
 
 
 class Config(Record):
     """config.json."""
 
-    settings: Chosen
+    settings: RunSettings
 
 
-class Tested(Record):
+class TestResult(Record):
     """What `fsl run` and `fsl eval` write of a test."""
 
     env: str
@@ -100,15 +101,15 @@ class Tested(Record):
     mean: Score
     ci95: Score
     median: Score
-    tasks: Number
-    diverged: Count
-    episode_hash: Words
+    tasks: PositiveInt
+    diverged: NonNegativeInt
+    episode_hash: PrintableText
     scores: list[Score]
-    settings: Chosen
-    versions: dict[Words, Words]
+    settings: RunSettings
+    versions: dict[PrintableText, PrintableText]
 
     @model_validator(mode="after")
-    def _of_one_test(self) -> Tested:
+    def _of_one_test(self) -> TestResult:
         if len(self.scores) != self.tasks:
             raise ValueError(f"it has {len(self.scores)} scores of {self.tasks} tasks")
         finite = sum(score is not None for score in self.scores)
@@ -117,33 +118,33 @@ class Tested(Record):
         return self
 
 
-class Finished(Tested):
-    """result.json: also how the tested weights came about, and (not in older ones) how long it took, on what."""
+class RunResult(TestResult):
+    """result.json: also how the tested weights were trained; older files lack the time and the device."""
 
-    trained_tasks: Count
-    best_at_tasks: Count
-    skipped_steps: Count = 0
+    trained_tasks: NonNegativeInt
+    best_at_tasks: NonNegativeInt
+    skipped_steps: NonNegativeInt = 0
     seconds: dict[str, Duration] = {}
-    side_by_side: Number = 1
-    device: Words = ""
+    side_by_side: PositiveInt = 1
+    device: PrintableText = ""
 
 
 Model = TypeVar("Model", bound=Record)
 
 
 def fit(model: type[Model], content: Any) -> Model:
-    """JSON's content as what it should be; raises ValueError, in a few words, where it is not."""
+    """Validate the content of JSON; raises ValueError, in a few words, where it does not match."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where, wrong = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-        wrong = wrong.partition(" or instance of ")[0]  # what our classes are called is no concern of a reader
+        wrong = wrong.partition(" or instance of ")[0]  # without the names of these classes
         raise ValueError(f"{where}: {wrong}" if where else wrong) from error
 
 
 def parse(text: str) -> Any:
-    """JSON's content; raises ValueError for whatever is none."""
+    """The content of JSON; raises ValueError where it is not JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -153,21 +154,21 @@ def parse(text: str) -> Any:
 
 
 def lines_of(file: Path) -> list[str]:
-    """The lines of a log, whatever they are; raises OSError where it can not be read."""
+    """The lines of a log, unchecked; raises OSError where it cannot be read."""
     return file.read_text(errors="replace").splitlines()
 
 
 def read_lines(model: type[Model], file: Path) -> list[Model]:
-    """Every line of a log; raises FewShotError, which names the line, where one is not what fsl writes."""
+    """Every line of a log; raises FewShotError with its number for a line that fsl did not write."""
     found: list[Model] = []
     try:
         for line in lines_of(file):
             found.append(fit(model, parse(line)))
     except OSError as error:
-        raise FewShotError(f"{file} can not be read ({error.strerror or error}); put it back") from error
+        raise FewShotError(f"{file} cannot be read ({error.strerror or error}); put it back") from error
     except ValueError as error:
         raise FewShotError(
-            f"{file} can not be read: line {len(found) + 1} is not one that fsl wrote ({error}); remove that line"
+            f"{file} cannot be read: line {len(found) + 1} is not one that fsl wrote ({error}); remove that line"
         ) from error
     return found
 
@@ -189,7 +190,7 @@ def read_settings(folder: Path) -> Settings:
         fit(Config, content)
     except ValueError as error:
         raise FewShotError(f"{folder / 'config.json'} is not what fsl wrote ({error}); put that back") from error
-    settings: Settings = content["settings"]
+    settings = upgraded(content["settings"])
     return settings
 
 
@@ -198,19 +199,19 @@ def read_result(place: Path) -> dict[str, Any]:
 
     Raises FewShotError where there is none, or it is not one that fsl wrote.
     """
-    model, file = (Finished, place / "result.json") if place.is_dir() else (Tested, place)
+    model, file = (RunResult, place / "result.json") if place.is_dir() else (TestResult, place)
     if not file.exists():
-        raise FewShotError(f"{file.parent} has no result yet; finish it with: fsl run --resume {file.parent}")
+        raise FewShotError(f"{file.parent} has no result yet; finish it with: fsl run --resume {shlex.quote(str(file.parent))}")
     try:
         content = parse(file.read_text())
         fit(model, content)
     except (OSError, ValueError) as error:
-        what = f"remove it, then: fsl run --resume {place}" if model is Finished else "test again with fsl eval"
+        what = f"remove it, then: fsl run --resume {shlex.quote(str(place))}" if model is RunResult else "test again with fsl eval"
         raise FewShotError(f"{file} is not a result that fsl wrote ({error}); {what}") from error
     result: dict[str, Any] = content
     return result
 
 
 def drawable(value: float | None) -> bool:
-    """Whether there is a number that a picture can show."""
+    """Whether the value is a number that a plot can show."""
     return value is not None and math.isfinite(value) and abs(value) < BOUND

@@ -1,6 +1,6 @@
 """`fsl bench`: how fast agents are meta-trained here, what they need, and how near that is to the machine's limit.
 
-Every cell (an agent on a workload) runs in processes of its own, on tasks drawn in memory: no data are needed. The
+Every case (an agent on a workload) runs in processes of its own, on tasks drawn in memory: no data are needed. The
 limit is measured in the same process, right before: the fastest matrix product, or convolution, that we find.
 Arithmetic is counted on one outer step by torch's FlopCounterMode: matrix products and convolutions of our design.
 """
@@ -30,14 +30,15 @@ from fewshot_env.errors import FewShotError, suggest
 from fewshot_env.images import ImageSampler
 from fewshot_env.rng import SPLITS
 from fewshot_env.sampler import TaskSampler
+from fewshot_env.settings import validate
 from fewshot_env.shapes import by_shape
 from fewshot_env.sine import SineSampler
 from fewshot_env.store import ImageClass, ImageStore
 from fewshot_env.vector import FewShotVectorEnv
 from runners.config.machine import peak_memory, tune, usable_device
-from runners.config.settings import Settings, validate
-from runners.distributed import process_group as team
-from runners.training.step import dealt_seeds, outer_step
+from runners.config.settings import Settings
+from runners.distributed.process_group import ProcessGroup, free_port, join, place
+from runners.training.step import outer_step, sampled_seeds
 
 WORKLOADS = {
     "sine": ("sine 5-shot, MLP 1-40-40-1", 5),
@@ -47,7 +48,7 @@ WORKLOADS = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class Case:
     """What one process measures."""
 
     agent: str
@@ -59,16 +60,16 @@ class Cell:
 
     def make_agent(self, spec: TaskSpec) -> Agent:
         """The agent with the paper's settings for such tasks, and the given ones."""
-        found = registry.find(self.agent)
-        cls, n_shot = found.load(), WORKLOADS[self.workload][1]
-        config = validate(cls.Config, cls.Config.paper(spec, n_shot) | dict(found.settings) | self.settings, "agent.")
+        entry = registry.find(self.agent)
+        cls, n_shot = entry.load(), WORKLOADS[self.workload][1]
+        config = validate(cls.Config, cls.Config.paper(spec, n_shot) | dict(entry.settings) | self.settings, "agent.")
         torch.manual_seed(0)
         return cls(spec, config).to(self.device).train()
 
 
 @dataclass(frozen=True)
-class Row:
-    """What was found; memory in MB, of the process (or of the GPU) with the most."""
+class Measurement:
+    """What was measured; memory in MB, of the process (or of the GPU) with the most."""
 
     tasks_per_second: float
     cpu_seconds_per_task: float
@@ -82,33 +83,33 @@ class Row:
     """Arithmetic in a second of CPU time (on a GPU, of time), of what the machine can do."""
 
 
-def check(cell: Cell) -> None:
+def verify(case: Case) -> None:
     """Raise FewShotError for an unknown workload, agent or setting, or an agent that is not meta-trained."""
-    if cell.workload not in WORKLOADS:
-        hint = suggest(cell.workload, WORKLOADS)
-        raise FewShotError(f"unknown workload {cell.workload!r}{hint}; known: {', '.join(WORKLOADS)}")
-    usable_device(cell.device)
-    agent = cell.make_agent(sampler_of(cell.workload, 0).spec)
+    if case.workload not in WORKLOADS:
+        hint = suggest(case.workload, WORKLOADS)
+        raise FewShotError(f"unknown workload {case.workload!r}{hint}; known: {', '.join(WORKLOADS)}")
+    usable_device(case.device)
+    agent = case.make_agent(sampler_of(case.workload, 0).spec)
     if not agent.learns:
-        raise FewShotError(f"{cell.agent} is not meta-trained, so there is nothing to time; choose another agent")
-    if cell.processes > agent.config.tasks_per_step:
-        raise FewShotError(f"{cell.processes} processes are too many for {agent.config.tasks_per_step} tasks per step")
+        raise FewShotError(f"{case.agent} is not meta-trained, so there is nothing to time; choose another agent")
+    if case.processes > agent.config.tasks_per_step:
+        raise FewShotError(f"{case.processes} processes are too many for {agent.config.tasks_per_step} tasks per step")
 
 
-def measure(cell: Cell) -> Row:
-    """Measure a cell in new processes."""
-    port = team.free_port()
+def measure(case: Case) -> Measurement:
+    """Measure a case in new processes."""
+    port = free_port()
     spawn = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
-        pools = [stack.enter_context(ProcessPoolExecutor(1, spawn)) for _ in range(cell.processes)]
-        rows = [pool.submit(_measure, cell, rank, port) for rank, pool in enumerate(pools)]
+        pools = [stack.enter_context(ProcessPoolExecutor(1, spawn)) for _ in range(case.processes)]
+        rows = [pool.submit(_measure, case, rank, port) for rank, pool in enumerate(pools)]
         ended, _ = wait(rows, return_when=FIRST_EXCEPTION)
         failed = [row.exception() for row in ended if row.exception()]
         if failed:
             for pool in pools:
                 for process in list(pool._processes.values()):
                     process.kill()
-            raise FewShotError(f"measuring {cell.agent} on {cell.workload} failed ({failed[0]})")
+            raise FewShotError(f"measuring {case.agent} on {case.workload} failed ({failed[0]})")
         return rows[0].result()
 
 
@@ -123,50 +124,49 @@ def sampler_of(workload: str, minibatch: int) -> TaskSampler:
     return ImageSampler(store, n_shot=WORKLOADS[workload][1], n_query=15, minibatch=minibatch)
 
 
-def _measure(cell: Cell, rank: int, port: int) -> Row:
-    os.environ |= team.place(rank, cell.processes, port)
+def _measure(case: Case, rank: int, port: int) -> Measurement:
+    os.environ |= place(rank, case.processes, port)
     tune(1)
-    cuda = cell.device.startswith("cuda")
-    us = team.join(cell.device)
-    agent = cell.make_agent(sampler_of(cell.workload, 0).spec)
-    sampler = sampler_of(cell.workload, agent.config.minibatch)
-    agent.reduce = us.sum
+    cuda = case.device.startswith("cuda")
+    group = join(case.device)
+    agent = case.make_agent(sampler_of(case.workload, 0).spec)
+    sampler = sampler_of(case.workload, agent.config.minibatch)
     batch = agent.config.tasks_per_step
     stack, steps = Stack([agent]), [0]
-    env = FewShotVectorEnv(sampler, 1, cell.device)
+    env = FewShotVectorEnv(sampler, 1, case.device)
 
     def step() -> None:
-        outer_step(stack, env, [dealt_seeds(0, steps[0] * batch, batch, us)])
+        outer_step(stack, env, [sampled_seeds(0, steps[0] * batch, batch, group)], group)
         steps[0] += 1
 
-    def deal() -> None:
-        seeds = dealt_seeds(0, 0, batch, us)
+    def sample() -> None:
+        seeds = sampled_seeds(0, 0, batch, group)
         for part in by_shape(sampler, seeds, agent.at_once or batch):
             env.of_size(len(part)).reset(options={"task_seed": [seeds[i] for i in part]})
 
-    limit = _limit(cell.workload, cell.device)
+    limit = _limit(case.workload, case.device)
     before = peak_memory(cuda)
     step()
     step()
-    count, (wall, cpu) = _repeat(step, cell.seconds, us)
-    peak = max(us.gather(peak_memory(cuda)))
-    times, (dealing, _) = _repeat(deal, cell.seconds / 10, us)
-    gflop = _flop(step) * us.size / batch / 1e9
-    cpu_all = sum(us.gather(cpu))
-    us.leave()
-    return Row(
+    count, (wall, cpu) = _repeat(step, case.seconds, group)
+    peak = max(group.gather(peak_memory(cuda)))
+    times, (sampling, _) = _repeat(sample, case.seconds / 10, group)
+    gflop = _flop(step) * group.size / batch / 1e9
+    cpu_all = sum(group.gather(cpu))
+    group.leave()
+    return Measurement(
         tasks_per_second=count * batch / wall,
         cpu_seconds_per_task=cpu_all / count / batch,
         peak_memory=peak,
         memory_before=before,
-        input_share=dealing / times / (wall / count),
+        input_share=sampling / times / (wall / count),
         gflop_per_task=gflop,
         limit_gflops=limit,
-        share_of_limit=gflop * batch * count / (wall * us.size if cuda else cpu_all) / limit,
+        share_of_limit=gflop * batch * count / (wall * group.size if cuda else cpu_all) / limit,
     )
 
 
-def _repeat(act: Callable[[], None], seconds: float, us: team.Team) -> tuple[int, tuple[float, float]]:
+def _repeat(act: Callable[[], None], seconds: float, group: ProcessGroup) -> tuple[int, tuple[float, float]]:
     """Repeat for some seconds, equally often in all processes: how often, and how long by clock and by CPU."""
     start, cpu, count = time.monotonic(), time.process_time(), 0
     while True:
@@ -175,7 +175,7 @@ def _repeat(act: Callable[[], None], seconds: float, us: team.Team) -> tuple[int
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         wall = time.monotonic() - start
-        if us.gather(wall)[0] > seconds:
+        if group.gather(wall)[0] > seconds:
             return count, (wall, time.process_time() - cpu)
 
 
@@ -204,13 +204,13 @@ def _limit(workload: str, device: str) -> float:
 
 
 def _flop(step: Callable[[], None]) -> float:
-    """Floating-point operations of a step; without our kernels, which torch can not count."""
+    """Floating-point operations of a step; without our kernels, which torch cannot count."""
     with kernels.off(), FlopCounterMode(display=False) as counter:
         step()
     return float(counter.get_total_flops())
 
 
-def table(rows: list[tuple[Cell, Row]]) -> str:
+def table(rows: list[tuple[Case, Measurement]]) -> str:
     """Markdown."""
     head = [
         "agent",
@@ -224,11 +224,11 @@ def table(rows: list[tuple[Cell, Row]]) -> str:
         "of the limit",
     ]
     lines: list[list[Any]] = [head, ["---"] * len(head)]
-    for cell, row in rows:
+    for case, row in rows:
         lines.append(
             [
-                cell.agent + "".join(f" {k}={v}" for k, v in cell.settings.items()),
-                cell.workload,
+                case.agent + "".join(f" {k}={v}" for k, v in case.settings.items()),
+                case.workload,
                 f"{row.tasks_per_second:.3g}",
                 f"{row.cpu_seconds_per_task:.3g}",
                 f"{row.peak_memory:.0f} ({row.memory_before:.0f})",

@@ -14,9 +14,9 @@ from agents.engine.stack import Stack
 from runners.config.machine import peak_memory, tune
 from runners.config.plan import Plan, side_by_side
 from runners.console.output import duration, wrapped
-from runners.distributed.process_group import Team
+from runners.distributed.process_group import ProcessGroup
 from runners.evaluation.evaluate import evaluate, frozen_seeds
-from runners.training.step import dealt_seeds, outer_step
+from runners.training.step import outer_step, sampled_seeds
 
 SECONDS = 3.0
 """How long each of training and evaluation is timed, at least, after a first round that is not."""
@@ -28,12 +28,12 @@ def estimate(plans: Sequence[Plan], processes: int) -> tuple[dict[str, Any], str
     Some outer steps and some batches of validation tasks are carried out and timed. Seeds that can be are trained side
     by side, as the run would; of several processes the share of the first is timed, without the exchange.
     """
-    plan, team = plans[0], Team(0, processes)
+    plan, group = plans[0], ProcessGroup(0, processes)
     tune(plan.run.threads)
     stacked = plans if side_by_side(plan) else plans[:1]
     rounds = len(plans) // len(stacked)
     stack = Stack([p.make_agent() for p in stacked])
-    steps, step_seconds = _time(_outer_steps(stack, stacked, team), plan) if stack.agent.learns else (0, 0.0)
+    steps, step_seconds = _time(_outer_steps(stack, stacked, group), plan) if stack.agent.learns else (0, 0.0)
     batches, batch_seconds = _time(_evaluations(stack, stacked), plan)
     run, per_step = plan.run, stack.agent.config.tasks_per_step
     validations = 1 + -(-run.train_tasks // run.val_every) if stack.agent.learns else 0
@@ -57,12 +57,12 @@ def estimate(plans: Sequence[Plan], processes: int) -> tuple[dict[str, Any], str
     return found, _in_words(found, plan)
 
 
-def _outer_steps(stack: Stack, plans: Sequence[Plan], team: Team) -> Callable[[int], None]:
+def _outer_steps(stack: Stack, plans: Sequence[Plan], group: ProcessGroup) -> Callable[[int], None]:
     batch, env = stack.agent.config.tasks_per_step, plans[0].make_env("train", 1)
 
     def step(number: int) -> None:
-        stack.train()
-        outer_step(stack, env, [dealt_seeds(p.run.seed, number * batch, batch, team) for p in plans])
+        stack.agent.train()
+        outer_step(stack, env, [sampled_seeds(p.run.seed, number * batch, batch, group) for p in plans])
 
     return step
 
@@ -104,14 +104,14 @@ def _in_words(found: dict[str, Any], plan: Plan) -> str:
     total, seconds = parts.pop("all"), found["estimate"]["seconds"]
     by_part = f" ({', '.join(f'{name} {count:,}' for name, count in parts.items())})" if len(parts) > 1 else ""
     each = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items() if name != "all" and value)
-    many, team = len(found["seeds"]), found["processes"]
-    which = (f", {many} seeds" if many > 1 else "") + (f", {team} processes" if team > 1 else "")
+    many, processes = len(found["seeds"]), found["processes"]
+    which = (f", {many} seeds" if many > 1 else "") + (f", {processes} processes" if processes > 1 else "")
     return "\n".join([
         wrapped(f"{plan.run.agent} on {plan.pair}, {plan.run.train_tasks} tasks{which}; nothing is written"),
         *lines,
         wrapped(f"learned parameters: {total:,}{by_part}"),
         wrapped(f"time: about {duration(seconds['all'])} ({each})"),
-        wrapped(f"memory: about {found['estimate']['memory_mb']:.0f} MB" + (" in each process" if team > 1 else "")),
+        wrapped(f"memory: about {found['estimate']['memory_mb']:.0f} MB{' in each process' * (processes > 1)}"),
         wrapped(
             f"measured here and now on {timed['outer_steps']} outer steps and {timed['validation_batches']} batches of "
             "validation tasks; logs, pictures, checkpoints and other load come on top"

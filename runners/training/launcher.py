@@ -1,120 +1,142 @@
-"""Carry out what `fsl run` was asked for: one run or several seeds, in this process or a team of them."""
+"""Launching: new runs and resumed ones, one or several seeds, in this process or a group of them."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
-
-import typer
 
 from fewshot_env.errors import FewShotError, is_out_of_memory, said
 from runners.config.plan import Plan, make_plan, side_by_side
 from runners.config.settings import Settings
 from runners.console.output import log
 from runners.distributed import launch
-from runners.distributed import process_group as team
-from runners.distributed.stop import Interrupted
+from runners.distributed.process_group import ProcessGroup, ProcessLost, check_gpus, join
+from runners.distributed.stop import Interrupted, RunEnded
 from runners.evaluation.evaluate import in_words
 from runners.evaluation.statistics import over_seeds, seeds_in_words
-from runners.loggers.base import find as find_logger
-from runners.storage import run_folder as run_dir
+from runners.loggers.base import find_logger
+from runners.storage import run_folder
 from runners.storage.checkpoint import load
 from runners.storage.lock import locked
 from runners.storage.schemas import read_result, read_settings
-from runners.training.trainer import Run, check_shares
+from runners.training import trainer
 
 
 def planned(settings: Settings, preset: str, seeds: int, processes: int) -> list[Plan]:
-    """The plans of so many seeds; raises FewShotError for whatever would keep them from being carried out."""
+    """The plans of so many seeds; raises FewShotError for whatever would prevent them from being carried out."""
     first = make_plan(settings, preset)
     plans = [make_plan(settings | {"seed": first.run.seed + i}, preset) if i else first for i in range(seeds)]
-    first.make_agent()  # an unusable device or setting is found now
-    for name in first.run.loggers:
-        find_logger(name)
-    check_shares(first, processes)
-    team.check_gpus(first.run.device, processes)
+    _verify_machine(first, processes)
     return plans
 
 
 def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes: int) -> list[Path]:
-    """New runs in new folders, which are returned. Everything is checked before the first folder is made."""
+    """Carry out new runs in new folders, which are returned. Everything is checked before the first folder is made."""
     plans = planned(settings, preset, seeds, processes)
-    us = team.join(plans[0].run.device)
-    check_shares(plans[0], us.size)
+    group = join(plans[0].run.device)
+    _verify_shares(plans[0], group.size)
     folders: list[Path] = []
-    if us.leads:
-        folders = run_dir.create_group(log_dir, plans) if seeds > 1 else [run_dir.create(log_dir, plans[0])]
+    if group.is_main:
+        folders = run_folder.create_group(log_dir, plans) if seeds > 1 else [run_folder.create(log_dir, plans[0])]
     try:
-        folders = us.gather(folders)[0]
-    except team.MemberLost:
+        folders = group.gather(folders)[0]
+    except ProcessLost:
         raise FewShotError("the first process could not make the run's folder; its own message says why") from None
-    _carry_out(plans, folders, us, processes)
+    _carry_out(plans, folders, group, processes)
     return folders
 
 
 def resume(folder: Path, processes: int) -> list[Path]:
-    """Runs continued from their last checkpoints; `folder` holds one, or several by seed. All of them are returned."""
-    folders = run_dir.members(folder)
+    """Continue runs from their last checkpoints.
+
+    Args:
+        folder: of one run, or of several by seed.
+        processes: that share every meta-batch.
+
+    Returns:
+        The folders of all runs in it.
+
+    Raises:
+        FewShotError: where all of them are finished, or a checkpoint is damaged.
+        RunEnded: where the user asked to stop, or a process is gone.
+    """
+    folders = run_folder.members(folder)
     unfinished = [f for f in folders if not (f / "result.json").exists()]
     if not unfinished:
-        raise FewShotError(f"{folder} is finished; its result is in result.json (fsl eval {folders[0]} tests it again)")
-    carry_on(unfinished, processes)
+        again = f"fsl eval {shlex.quote(str(folders[0]))}"
+        raise FewShotError(f"{folder} is finished; its result is in result.json ({again} tests it again)")
+    continue_runs(unfinished, processes)
     return folders
 
 
-def carry_on(folders: Sequence[Path], processes: int = 1) -> None:
-    """The runs in these folders, which differ in their seeds, from where each stands."""
+def continue_runs(folders: Sequence[Path], processes: int = 1) -> None:
+    """Continue the runs in these folders, which differ only in their seeds, from where each stands."""
     plans = [make_plan(read_settings(f)) for f in folders]
-    plans[0].make_agent()  # as at the beginning: an unusable device is found now
-    for name in plans[0].run.loggers:
+    _verify_machine(plans[0], processes)
+    group = join(plans[0].run.device)
+    _verify_shares(plans[0], max(processes, group.size))
+    _carry_out(plans, folders, group, processes)
+
+
+def _verify_machine(plan: Plan, processes: int) -> None:
+    """Raise FewShotError where the device, a setting, a logger or the number of processes cannot be used."""
+    plan.make_agent()
+    for name in plan.run.loggers:
         find_logger(name)
-    team.check_gpus(plans[0].run.device, processes)
-    us = team.join(plans[0].run.device)
-    check_shares(plans[0], max(processes, us.size))
-    _carry_out(plans, folders, us, processes)
+    _verify_shares(plan, processes)
+    check_gpus(plan.run.device, processes)
 
 
-def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], us: team.Team, processes: int) -> None:
-    where = run_dir.group_of(folders)
-    if processes > 1 and us.size == 1:
+def _verify_shares(plan: Plan, processes: int) -> None:
+    """Raise FewShotError where one of so many processes would have no tasks of a meta-batch."""
+    tasks = plan.agent_config.tasks_per_step
+    if processes > tasks:
+        what = "a minibatch cannot be split" if plan.agent_config.minibatch else f"a meta-batch has {tasks} tasks"
+        raise FewShotError(f"{processes} processes are too many: {what}; use fewer, or raise --meta-batch")
+
+
+def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], group: ProcessGroup, processes: int) -> None:
+    where = run_folder.group_of(folders)
+    if processes > 1 and group.size == 1:
         code = launch.launch(where, processes)
         if code:
-            raise typer.Exit(code)
+            raise Interrupted(code) if code > 128 else RunEnded(code)
         return
-    again = f"fsl run --resume {where}"
+    again = f"fsl run --resume {shlex.quote(str(where))}"
     try:
-        with locked(folders) if us.leads else nullcontext():
+        with locked(folders) if group.is_main else nullcontext():
             for number, batch in enumerate(_side_by_side(plans, folders)):
-                run = Run([plans[i] for i in batch], [folders[i] for i in batch], us)
-                if number == 0 and us.leads:
+                training = trainer.begin([plans[i] for i in batch], [folders[i] for i in batch], group)
+                if number == 0 and group.is_main:
                     _announce(plans, where)
-                run()
-    except Interrupted as stop:
-        if us.leads:
+                trainer.run_to_the_end(training)
+    except Interrupted:
+        if group.is_main:
             log.warning(f"interrupted; continue with: {again}")
-        raise typer.Exit(stop.code) from None
-    except team.MemberLost as lost:
-        if not launch.launched():  # else the process that launched us tells
+        raise
+    except ProcessLost as lost:
+        if not launch.launched():  # else the process that launched this one reports it
             log.warning(f"fsl: another process of this run is gone ({lost}); continue with: {again}")
-        raise typer.Exit(1) from None
+        raise RunEnded(1) from None
     except OSError as error:
         raise FewShotError(
-            f"the run {where} can not be written ({error.strerror or error}); mend that, then continue with: {again}"
+            f"the run {where} cannot be written ({error.strerror or error}); mend that, then continue with: {again}"
         ) from error
     except FewShotError:
         raise
-    except Exception as error:  # of an agent or environment of one's own, most likely
+    except Exception as error:  # most likely of a custom agent or environment
         if is_out_of_memory(error):
             raise
         raise FewShotError(
-            f"{plans[0].run.agent} on {plans[0].pair} failed: {said(error)}; --verbose shows the way there; mend that, "
+            f"{plans[0].run.agent} on {plans[0].pair} failed: {said(error)}; --verbose shows the traceback; mend that, "
             f"then continue with: {again}"
         ) from error
     finally:
-        us.leave()
+        group.leave()
 
 
 def _announce(plans: Sequence[Plan], where: Path) -> None:
@@ -136,7 +158,7 @@ def _side_by_side(plans: Sequence[Plan], folders: Sequence[Path]) -> list[list[i
 
 
 def _progress(file: Path) -> tuple[float, ...]:
-    """Tasks seen, and the steps that Adam has taken (fewer where some were skipped)."""
+    """Tasks seen, and the steps that the optimizer has taken (fewer where some were skipped)."""
     if not file.exists():
         return ()
     content = load(file)
@@ -148,17 +170,35 @@ def _progress(file: Path) -> tuple[float, ...]:
 
 
 def report(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
-    """What came of finished runs that differ in their seeds, for JSON and in words."""
-    results, where = [read_result(folder) for folder in folders], run_dir.group_of(folders)
-    log.info(f"see it: tensorboard --logdir {where.parent if len(folders) == 1 else where}")
-    pair, ways = results[0]["env"], results[0]["settings"].get("env.n_way")
-    floor = f" (chance {1 / ways:.3f})" if isinstance(ways, int) and ways > 0 else ""
+    """The result of finished runs that differ only in their seeds, for JSON and in words."""
+    results, where = [read_result(folder) for folder in folders], run_folder.group_of(folders)
+    log.info(f"see it: tensorboard --logdir {shlex.quote(str(where.parent if len(folders) == 1 else where))}")
+    env = results[0]["env"]
     if len(folders) == 1:
-        found, words = results[0] | {"folder": str(where)}, in_words(results[0])
+        whole, words = results[0] | {"folder": str(where)}, in_words(results[0])
     else:
         runs = [result | {"folder": str(folder)} for result, folder in zip(results, folders, strict=True)]
-        found = {"env": pair, "agent": results[0]["agent"], "folder": str(where)} | over_seeds(results) | {"runs": runs}
-        words = seeds_in_words(found, len(folders))
+        whole = {"env": env, "agent": results[0]["agent"], "folder": str(where)} | over_seeds(results) | {"runs": runs}
+        words = seeds_in_words(whole, len(folders))
     skipped = sum(result.get("skipped_steps", 0) for result in results)
     skips = f", {skipped} training steps skipped" if skipped else ""
-    return found, f"test on {pair.split('->')[-1]}: {words}{floor}{skips}"
+    return whole, f"test on {env.split('->')[-1]}: {words}{_reference(results)}{skips}{_untrained(results)}"
+
+
+def _reference(results: Sequence[dict[str, Any]]) -> str:
+    """What the score stands beside: chance, or the error before any training."""
+    ways = results[0]["settings"].get("env.n_way")
+    if isinstance(ways, int) and ways > 0:
+        return f" (chance {1 / ways:.3f})"
+    untrained = [r["untrained"] for r in results if r.get("untrained") is not None]
+    return f" (untrained {sum(untrained) / len(untrained):.3f})" if untrained else ""
+
+
+def _untrained(results: Sequence[dict[str, Any]]) -> str:
+    """A warning where training did not help: the tested weights are those before the first step."""
+    of_none = [r for r in results if r["trained_tasks"] > 0 and r["best_at_tasks"] == 0]
+    if not of_none:
+        return ""
+    runs = "" if len(results) == 1 else f" in {len(of_none)} of {len(results)} runs"
+    tasks = results[0]["trained_tasks"]
+    return f"; tested the weights after 0 of {tasks} tasks{runs}: validation was better before training than after it"

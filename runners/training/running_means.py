@@ -1,15 +1,15 @@
-"""Meter: means of rows between two log entries."""
+"""RunningMeans: means of rows between two entries of the log."""
 
 from __future__ import annotations
 
 import math
 
-from runners.distributed.process_group import ALONE, Team
+from runners.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from runners.loggers.base import Row
 
 
-class Meter:
-    """Sums and counts by tag; plain numbers, so that a checkpoint can hold it."""
+class RunningMeans:
+    """Sums and counts by tag between two rows of the log; plain numbers, so that a checkpoint can hold them."""
 
     def __init__(self, sums: dict[str, list[float]] | None = None) -> None:
         self.sums: dict[str, list[float]] = sums or {}
@@ -23,10 +23,10 @@ class Meter:
             total[0] += value * weight
             total[1] += weight
 
-    def take(self, team: Team = ALONE) -> dict[str, float]:
-        """The means since the last `take`, over what all processes of the team took in."""
+    def take(self, group: ProcessGroup = SINGLE_PROCESS) -> dict[str, float]:
+        """The means since the last `take`, over all processes."""
         whole: dict[str, list[float]] = {}
-        for sums in team.gather(self.sums):
+        for sums in group.gather(self.sums):
             for tag, (total, count) in sums.items():
                 one = whole.setdefault(tag, [0.0, 0.0])
                 one[0] += total

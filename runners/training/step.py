@@ -9,39 +9,40 @@ from fewshot_env.episode import Episode
 from fewshot_env.rng import task_seeds
 from fewshot_env.shapes import by_shape
 from fewshot_env.vector import FewShotVectorEnv
-from runners.distributed.process_group import Team
+from runners.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from runners.loggers.base import Row
 
-Row = dict[str, float]
 
-
-def dealt_seeds(run_seed: int, tasks_seen: int, meta_batch: int, team: Team) -> list[int]:
+def sampled_seeds(run_seed: int, tasks_seen: int, meta_batch: int, group: ProcessGroup) -> list[int]:
     """The task seeds of this process's share of a run's next meta-batch."""
-    share = team.share(meta_batch)
+    share = group.share(meta_batch)
     return task_seeds(run_seed, "train", tasks_seen + share.start, len(share))
 
 
 def outer_step(
-    stack: Stack, env: FewShotVectorEnv, seeds: Sequence[Sequence[int]]
+    stack: Stack, env: FewShotVectorEnv, seeds: Sequence[Sequence[int]], group: ProcessGroup = SINGLE_PROCESS
 ) -> tuple[list[tuple[int, list[Row]]], list[Row]]:
-    """Deal tasks, adapt, predict, have them marked; after the last part, learn.
+    """Sample tasks, adapt, predict, have the answers scored; after the last part, learn.
 
-    seeds: of each of the stack's runs, its task seeds. env: with any number of tasks at once. A part has tasks of one
-    shape, as many as are best computed at once. Returns for each part its number of tasks and what `inspect` says
-    of every run; and what `meta_update` says of every run.
+    Args:
+        stack: the runs that are trained side by side.
+        env: their environment, with any number of tasks at once.
+        seeds: of each run, its task seeds. A part has tasks of one shape, as many as are best computed at once.
+        group: the processes that share the meta-batch.
+
+    Returns:
+        For each part its number of tasks and what `inspect` says of every run; and every run's row of the outer step.
     """
-    agent, inner, rows = stack.agent, [], []
-    parts = by_shape(env.sampler, seeds[0], agent.at_once or len(seeds[0]))
-    for part in parts:
-        own = [of_run[i] for of_run in seeds for i in part]
-        face = env.of_size(len(own))
-        obs, _ = face.reset(options={"task_seed": own})
+    agent = stack.agent
+    inner: list[tuple[int, list[Row]]] = []
+    for part in by_shape(env.sampler, seeds[0], agent.at_once or len(seeds[0])):
+        part_seeds = [of_run[i] for of_run in seeds for i in part]
+        part_env = env.of_size(len(part_seeds))
+        obs, _ = part_env.reset(options={"task_seed": part_seeds})
         episode = Episode.from_obs(obs)
         adapted = agent.adapt(episode.support)
         predictions = episode.restrict(agent.predict(adapted, episode.query.x))
-        *_, info = face.step(predictions)
-        inner.append((len(part), stack.inspect(adapted)))
-        if part is parts[-1]:
-            rows = stack.meta_update(predictions, info["query_y"])
-        else:
-            agent.accumulate(predictions, info["query_y"])
-    return inner, rows
+        *_, info = part_env.step(predictions)
+        agent.outer.add(adapted, predictions, info["query_y"])
+        inner.append((len(part), list(stack.inspect(adapted))))
+    return inner, list(stack.finish_step(group.sum))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from agents.charts import update_by_gradient
-from tests.agents.helpers import batch_of_tasks, make_agent
+from tests.helpers.agents import batch_of_tasks, make_agent
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv"])
@@ -16,7 +16,7 @@ def test_a_trajectory_is_what_fewer_steps_would_give(name, kind):
     task = batch_of_tasks(agent.spec)
     way = agent.trajectory(task.support)
     assert len(way) == 4
-    assert torch.equal(way[0].params, agent.prior.expand(2, -1))
+    assert torch.equal(way[0].params, agent.initialization.expand(2, -1))
     for steps, adapted in enumerate(way):
         fewer = make_agent(name, kind, inner_steps=3, eval_steps=steps).eval().adapt(task.support)
         torch.testing.assert_close(adapted.params, fewer.params)
@@ -25,7 +25,7 @@ def test_a_trajectory_is_what_fewer_steps_would_give(name, kind):
     torch.testing.assert_close(way[-1].norms[..., 1], torch.stack(norms, 1))
 
 
-def test_norms_of_gradients_and_updates_are_told_by_step():
+def test_norms_of_gradients_and_updates_are_reported_by_step():
     agent = make_agent("maml", "mlp", inner_steps=2, inner_lr=0.1).eval()
     row = agent.inspect(agent.trajectory(batch_of_tasks(agent.spec).support)[-1])
     assert set(row) == {f"{what}_{t}" for what in ("loss", "grad_norm", "update_norm") for t in (0, 1)}
@@ -34,7 +34,7 @@ def test_norms_of_gradients_and_updates_are_told_by_step():
     assert set(agent.inspect(agent.adapt(batch_of_tasks(agent.spec).support))) == {"loss_0", "loss_1"}
 
 
-def test_an_agent_without_inner_steps_has_a_way_from_the_prior_to_the_end():
+def test_an_agent_without_inner_steps_has_a_way_from_the_initialization_to_the_end():
     agent = make_agent("finetuning", "mlp").eval()
     task = batch_of_tasks(agent.spec)
     before, after = (agent.predict(adapted, task.query.x) for adapted in agent.trajectory(task.support))

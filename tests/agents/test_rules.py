@@ -8,20 +8,21 @@ import torch.nn.functional as F
 
 import agents
 from agents import kernels
+from agents.kernels import coordinates
 from agents.meta_lstm import LSTMConfig, LSTMRule, preprocess
-from agents.networks.network import CosineHead, LinearHead, Net, make_body, unpack
+from agents.networks import CosineHead, LinearHead, Network, make_body, unpack
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
-from tests.agents.helpers import SINE, batch_of_tasks, make_agent
+from tests.helpers.agents import SINE, batch_of_tasks, make_agent
 
 MINI = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
 
 
 def test_sizes_of_the_papers_networks():
-    assert Net(make_body((1,), (40, 40), 64, 0), LinearHead(40, 1)).n_params == 1761
-    published = make_body((3, 84, 84), (40, 40), 64, 0)
-    assert (published.n_features, Net(published, LinearHead(576, 5)).n_params) == (576, 115_973)
-    assert make_body((3, 84, 84), (40, 40), 64, 1).n_features == 1600
+    assert Network(make_body("auto", (1,), (40, 40), 64, 0), LinearHead(40, 1)).n_params == 1761
+    published = make_body("auto", (3, 84, 84), (40, 40), 64, 0)
+    assert (published.n_features, Network(published, LinearHead(576, 5)).n_params) == (576, 115_973)
+    assert make_body("auto", (3, 84, 84), (40, 40), 64, 1).n_features == 1600
     turtle = agents.make("turtle", SINE, time_input=False)
     assert sum(p.numel() for p in turtle.rule.networks.parameters()) == 1761
     assert sum(p.numel() for p in agents.make("turtle", SINE).rule.networks.parameters()) == 1781
@@ -40,7 +41,7 @@ def test_small_images_get_the_padding_that_they_need(name):
 def test_initial_values():
     torch.manual_seed(0)
     agent = agents.make("turtle", MINI)
-    parts = {n: agent.prior.detach()[0, where] for n, where in agent.net.layers.items()}
+    parts = {n: agent.initialization.detach()[0, where] for n, where in agent.net.layers.items()}
     first = parts["block0"]
     assert first[: 64 * 27].abs().max() <= 1 / math.sqrt(27)
     assert first[: 64 * 27].std().item() == pytest.approx(1 / math.sqrt(81), rel=0.05)
@@ -86,7 +87,7 @@ def test_preprocessing():
 def test_the_first_lstm_layer_is_torchs_cell(float64):
     """With both of nn.LSTMCell's biases in one."""
     torch.manual_seed(0)
-    rule = LSTMRule(LSTMConfig(hidden_units=5, recompute=False)).double()
+    rule = LSTMRule(LSTMConfig(hidden_units=5)).double()
     cell = torch.nn.LSTMCell(4, 5).double()
     with torch.no_grad():
         w = unpack(rule.weights, rule.shapes)
@@ -106,11 +107,12 @@ def test_the_first_lstm_layer_is_torchs_cell(float64):
 
 
 @pytest.mark.parametrize("name", ["lstm", "lstm-enhanced", "turtle"])
-def test_recomputing_changes_memory_alone(name, float64):
+def test_recomputing_changes_memory_alone(name, float64, monkeypatch):
     task = batch_of_tasks(SINE)
     found, kept = [], []
     for recompute in (True, False):
-        agent, sizes = make_agent(name, "mlp", inner_steps=3, recompute=recompute), []
+        monkeypatch.setattr(coordinates, "RECOMPUTE_ABOVE", 0 if recompute else 10**9)
+        agent, sizes = make_agent(name, "mlp", inner_steps=3), []
         keep = torch.autograd.graph.saved_tensors_hooks(
             lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
         )

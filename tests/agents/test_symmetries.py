@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fewshot_env.episode import Split
-from tests.agents.helpers import IMAGES, batch_of_tasks, make_agent
+from tests.helpers.agents import IMAGES, batch_of_tasks, make_agent
 
 pytestmark = pytest.mark.usefixtures("float64")
 META = ["maml", "fo-maml", "turtle", "fo-turtle", "lstm", "lstm-enhanced"]
@@ -21,7 +21,7 @@ def test_order_of_items_does_not_matter(name, bn):
     agent = make_agent(name, "conv", inner_steps=2, bn=bn)
     task = batch_of_tasks(IMAGES)
     if bn == "running":  # as after some training
-        agent.running.copy_(agent.net.with_statistics(agent.prior.detach(), task.support.x[:1])[1][0])
+        agent.running.copy_(agent.net.with_statistics(agent.initialization.detach(), task.support.x[:1])[1][0])
     order, query_order = torch.randperm(6), torch.randperm(9)
     shuffled = Split(task.support.x[:, order], task.support.y[:, order])
     before = answers(agent, task.support, task.query)
@@ -37,7 +37,7 @@ def relabel(agent, classes):
     index[weight:bias] = index[weight:bias].view(3, -1)[classes].flatten()
     index[bias:] = index[bias:][classes]
     with torch.no_grad():
-        agent.prior.copy_(agent.prior[:, index])
+        agent.initialization.copy_(agent.initialization[:, index])
         if getattr(agent.rule, "rates", None) is not None:
             agent.rule.rates.copy_(agent.rule.rates[:, index])
 

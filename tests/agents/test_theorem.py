@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from agents.networks.network import unpack
-from tests.agents.helpers import agent_meta_loss, batch_of_tasks, gradients, make_agent
+from agents.networks import unpack
+from tests.helpers.agents import agent_meta_loss, batch_of_tasks, gradients, make_agent
 
 pytestmark = pytest.mark.usefixtures("float64")
 ALPHA = 0.05
@@ -25,9 +25,9 @@ def trajectory(agent, episode):
 
 def as_gradient_descent(name, kind, prior, **settings):
     """The agent with the parameters of the proof."""
-    agent = make_agent(name, kind, inner_steps=3, first_order=False, clip=None, **settings)
+    agent = make_agent(name, kind, inner_steps=3, first_order=False, inner_clip=None, task_clip=None, **settings)
     with torch.no_grad():
-        agent.prior.copy_(prior)
+        agent.initialization.copy_(prior)
         for p in agent.rule.parameters():
             p.zero_()
         if name == "turtle":
@@ -50,12 +50,12 @@ CONTAINERS = {
 @pytest.mark.parametrize("case", CONTAINERS)
 def test_contains_maml(case, kind):
     name, settings, tolerance = CONTAINERS[case]
-    maml = make_agent("maml", kind, inner_steps=3, inner_lr=ALPHA, clip=None)
-    other = as_gradient_descent(name, kind, maml.prior.detach(), **settings)
+    maml = make_agent("maml", kind, inner_steps=3, inner_lr=ALPHA, inner_clip=None, task_clip=None)
+    other = as_gradient_descent(name, kind, maml.initialization.detach(), **settings)
     episode = batch_of_tasks(maml.spec)
     for ours, theirs in zip(trajectory(other, episode), trajectory(maml, episode), strict=True):
         assert (ours - theirs).abs().max() <= tolerance
-    want = gradients(agent_meta_loss(maml, episode), maml)["prior"]
-    got = gradients(agent_meta_loss(other, episode), other)["prior"]
+    want = gradients(agent_meta_loss(maml, episode), maml)["initialization"]
+    got = gradients(agent_meta_loss(other, episode), other)["initialization"]
     assert want.abs().max() > 1e-3
     assert (got - want).abs().max() <= max(tolerance, 1e-13) * 10

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.agents.helpers import IMAGES, SINE, batch_of_tasks, make_agent
+from tests.helpers.agents import IMAGES, SINE, batch_of_tasks, make_agent
 
 pytestmark = pytest.mark.usefixtures("float64")
 

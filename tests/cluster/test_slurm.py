@@ -9,14 +9,15 @@ import time
 
 import pytest
 
-from runners.reproduce import executors
-from runners.reproduce.earlier import Earlier
-from runners.reproduce.grid import Cell, Experiment, Scale
-from runners.reproduce.jobs import missing
-from runners.reproduce.runs import Runs
+from runners.reproduce.machinery import executors
+from runners.reproduce.machinery.earlier import EarlierReports
+from runners.reproduce.machinery.experiment import Experiment
+from runners.reproduce.machinery.grid import Cell, Scale
+from runners.reproduce.machinery.jobs import missing_jobs
+from runners.reproduce.machinery.runs import Runs
 from runners.storage import checkpoint
-from tests.runners.helpers import MAML, main, only_run, result_of, sets
-from tests.runners.test_reproduce import counts, results, tiny  # noqa: F401
+from tests.helpers.cli import MAML, main, only_run, result_of, sets
+from tests.helpers.reproduce import counts, results
 
 pytestmark = pytest.mark.slurm
 
@@ -30,7 +31,7 @@ def wait_for(condition, seconds=120):
     raise AssertionError("waited in vain")
 
 
-def test_a_figure_is_one_array(tiny, tmp_path, capsys):  # noqa: F811
+def test_a_figure_is_one_array(tiny, tmp_path, capsys):
     assert main("reproduce", "fig4", "--out", tmp_path, "--executor", "slurm") == 0
     assert "3 jobs are Slurm array" in capsys.readouterr().out
     assert len(results(tmp_path)) == 6
@@ -42,11 +43,11 @@ def test_a_killed_job_is_queued_again_and_resumes(tmp_path):
     settings = {"train_tasks": 3000, "val_every": 100, "val_tasks": 4, "test_tasks": 6, "eval_batch": 2}
     scale = Scale("quick", 1, settings)
     cells = [Cell(name, "sine", {"env": "sine", "agent": name}) for name in ("maml", "fo-maml")]
-    experiment = Experiment("fig4", "figure", "", cells, {"quick": scale})
+    experiment = Experiment("fig4", "", cells, "", {"quick": scale})
     runs = Runs(tmp_path, None)
-    jobs = missing([experiment], "quick", runs, Earlier([], [experiment], "quick", runs))
+    jobs = missing_jobs([experiment], "quick", runs, EarlierReports([], [experiment], "quick", runs))
     failed = []
-    grid = threading.Thread(target=lambda: failed.append(executors.carry_out(jobs, "slurm", None, {}, tmp_path)))
+    grid = threading.Thread(target=lambda: failed.append(executors.run_jobs(jobs, "slurm", None, {}, tmp_path)))
     grid.start()
     (run,) = jobs[0].folders
     wait_for(lambda: (run / "last.pt").exists() and checkpoint.load(run / "last.pt")["tasks_seen"] >= 100)

@@ -1,4 +1,4 @@
-"""The Gymnasium faces of every registered environment."""
+"""The Gymnasium interfaces of every registered environment."""
 
 import warnings
 
@@ -91,7 +91,7 @@ def test_render(make):
         FewShotEnv("fewshot_env.sine:SineSampler", render_mode="ansi")
 
 
-def test_vector_face_deals_what_the_plain_face_deals(make):
+def test_the_vector_env_samples_what_the_plain_env_samples(make):
     id_, settings = make
     vector = gymnasium.make_vec(id_, num_envs=3, **settings)
     assert vector.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.DISABLED
@@ -115,7 +115,7 @@ def test_vector_face_deals_what_the_plain_face_deals(make):
     assert vector.observation_space.contains({n: np.asarray(v) for n, v in obs.items()})
 
 
-def test_vector_face_marks_scores_by_their_argmax_and_detaches(data_dir):
+def test_the_vector_env_scores_the_argmax_and_detaches(data_dir):
     vector = gymnasium.make_vec(IDS["mini"], num_envs=2, n_way=3, n_shot=1, n_query=2, data_dir=str(data_dir))
     vector.reset(seed=1)
     scores = torch.randn(2, 6, 3, requires_grad=True)

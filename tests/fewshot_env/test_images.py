@@ -84,7 +84,7 @@ def test_fingerprint_tells_distributions_apart(small_store):
 
 
 def test_frozen_episodes_stay_frozen(small_store):
-    """The very images and labels of two tasks and a minibatch: faster code must deal the same."""
+    """The very images and labels of two tasks and a minibatch: faster code must sample the same."""
     task = ImageSampler(small_store, **SETTINGS).sample([1, 2**62])
     assert identity(task.support)[1].tolist() == [[40, 22, 25, 56, 10, 12, 57, 48], [20, 10, 40, 26, 48, 7, 5, 14]]
     assert task.support.y.tolist() == [[1, 0, 0, 3, 2, 2, 3, 1], [3, 2, 0, 3, 0, 1, 1, 2]]

@@ -34,20 +34,20 @@ def mixed(data_dir):
 def test_every_task_is_one_of_a_familys_and_all_families_come_equally_often(mixed):
     whole, parts = mixed
     assert isinstance(whole, Mixture)
-    dealt, of_parts = whole.sample(SEEDS), [part.sample(SEEDS) for part in parts]
-    assert dealt.support.x.dtype == torch.uint8
+    sampled, of_parts = whole.sample(SEEDS), [part.sample(SEEDS) for part in parts]
+    assert sampled.support.x.dtype == torch.uint8
     found = []
     for i in range(len(SEEDS)):
-        same = [torch.equal(dealt.query.x[i], of.query.x[i]) for of in of_parts]
+        same = [torch.equal(sampled.query.x[i], of.query.x[i]) for of in of_parts]
         assert sum(same) == 1
         of = of_parts[same.index(True)]
-        assert torch.equal(dealt.support.x[i], of.support.x[i])
-        assert torch.equal(dealt.support.y[i], of.support.y[i])
-        assert torch.equal(dealt.query.y[i], of.query.y[i])
+        assert torch.equal(sampled.support.x[i], of.support.x[i])
+        assert torch.equal(sampled.support.y[i], of.support.y[i])
+        assert torch.equal(sampled.query.y[i], of.query.y[i])
         found.append(same.index(True))
     assert 65 < sum(found) < 135  # 100, give or take five deviations
     alone = whole.sample(SEEDS[7:8])
-    assert torch.equal(alone.support.x[0], dealt.support.x[7])
+    assert torch.equal(alone.support.x[0], sampled.support.x[7])
 
 
 def test_minibatches_number_the_classes_through(data_dir):
@@ -55,12 +55,12 @@ def test_minibatches_number_the_classes_through(data_dir):
     whole, parts = mixture("mini+cub", **settings), [family(n, **settings) for n in ("mini", "cub")]
     ours, theirs = (part.spec.n_base_classes for part in parts)
     assert whole.spec.n_outputs == whole.spec.n_base_classes == ours + theirs
-    dealt, (first, second) = whole.sample(SEEDS).query, [part.sample(SEEDS).query for part in parts]
-    is_second = dealt.y >= ours
+    sampled, (first, second) = whole.sample(SEEDS).query, [part.sample(SEEDS).query for part in parts]
+    is_second = sampled.y >= ours
     assert 0.45 < is_second.float().mean() < 0.55
-    assert torch.equal(dealt.y, torch.where(is_second, second.y + ours, first.y))
+    assert torch.equal(sampled.y, torch.where(is_second, second.y + ours, first.y))
     b, m = 3, int(is_second[3].int().argmax())
-    assert torch.equal(dealt.x[b, m], second.x[b, m])
+    assert torch.equal(sampled.x[b, m], second.x[b, m])
 
 
 def test_settings_go_to_all_that_know_them(data_dir):
@@ -84,13 +84,13 @@ def test_sines_mix_too_and_regression_minibatches_pool_them():
 
     plain = sampler_class("fewshot_env.sine:SineSampler")
     twice = type("Twice", (Mixture,), {"Config": plain.Config, "parts": {"a": plain, "b": plain}})
-    dealt = twice(minibatch=7).sample(SEEDS[:3])
-    assert torch.equal(dealt.query.y, plain(minibatch=7).sample(SEEDS[:3]).query.y)
+    sampled = twice(minibatch=7).sample(SEEDS[:3])
+    assert torch.equal(sampled.query.y, plain(minibatch=7).sample(SEEDS[:3]).query.y)
     with pytest.raises(AttributeError):
         mixture_of("nothing")
 
 
-def test_what_can_not_be_mixed(data_dir):
+def test_what_cannot_be_mixed(data_dir):
     with pytest.raises(FewShotError, match=r"glyphs has .*28x28.*, mini has .*84x84"):
         mixture("glyphs+mini", data_dir=str(data_dir), n_query=2)
     with pytest.raises(FewShotError, match="twice"):

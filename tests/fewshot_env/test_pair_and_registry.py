@@ -34,7 +34,7 @@ def test_unknown_names_suggest_the_nearest():
         EnvPair.parse("minni->cub")
 
 
-def test_different_spaces_are_told():
+def test_different_spaces_are_reported():
     images = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
     sine = TaskSpec("regression", (1,), 1, 1, (-5, 5), (-10, 10))
     pair = EnvPair.parse("mini->sine")
@@ -45,7 +45,7 @@ def test_different_spaces_are_told():
     pair.check(images, TaskSpec("classification", (3, 84, 84), 5, 100, (0, 1), (0, 4)))
 
 
-def test_an_environment_of_ones_own(tmp_path, monkeypatch):
+def test_a_custom_environment(tmp_path, monkeypatch):
     (tmp_path / "own_env.py").write_text(
         "import fewshot_env\n"
         "from fewshot_env.sine import SineSampler\n"

@@ -15,9 +15,10 @@ def make(number=0):
     return gymnasium.make("FewShot/Sine-v0")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize(("context", "count"), [("fork", 24), ("spawn", 2)])
-def test_workers_deal_what_one_process_deals_and_share_no_randomness(context, count):
+def test_workers_sample_what_one_process_samples_and_share_no_randomness(context, count):
     envs = AsyncVectorEnv([make] * count, context=context)
     try:
         for seed in (3, None, None):  # seeded, then each from its own stream
@@ -35,14 +36,15 @@ def test_workers_deal_what_one_process_deals_and_share_no_randomness(context, co
         envs.close()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_workers_without_a_seed_do_not_repeat_each_other():
     """Forked workers inherit the parent's generators; tasks must not come from those."""
     np.random.seed(0)
     envs = AsyncVectorEnv([make] * 6, context="fork")
     try:
-        dealt = {seed for _ in range(3) for seed in envs.reset()[1]["task_seed"].tolist()}
-        assert len(dealt) == 18
+        sampled = {seed for _ in range(3) for seed in envs.reset()[1]["task_seed"].tolist()}
+        assert len(sampled) == 18
     finally:
         envs.close()
 

@@ -13,7 +13,7 @@ from fewshot_env.env import FewShotEnv
 from fewshot_env.errors import FewShotError
 from fewshot_env.images import ImageSampler
 from fewshot_env.rng import task_seeds
-from fewshot_env.shapes import Count, at_least, by_shape, shapes, varies
+from fewshot_env.shapes import IntRange, at_least, by_shape, shapes, varies
 from fewshot_env.sine import SineSampler
 from fewshot_env.vector import FewShotVectorEnv
 
@@ -33,7 +33,7 @@ def test_counts(given, read):
 
 
 class Counted(BaseModel):
-    n: Annotated[Count, at_least(2)]
+    n: Annotated[IntRange, at_least(2)]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_task_is_the_same_alone_and_among_others_of_its_shape(drawn, family):
             assert torch.equal(a.y[-1], b.y[0])
 
 
-def test_one_shape_is_dealt_in_order():
+def test_one_shape_is_sampled_in_order():
     assert by_shape(SineSampler(), SEEDS[:5], most=2) == [[0, 1], [2, 3], [4]]
     assert not varies(SineSampler())
     assert shapes(SineSampler(), SEEDS[:2]).tolist() == [[1, 5, 50]] * 2
@@ -109,7 +109,7 @@ def test_the_numbers_of_shots_are_uniform():
     assert abs(counts - 1000).max() < 130  # five standard deviations
 
 
-def test_different_shapes_can_not_be_dealt_at_once(drawn):
+def test_different_shapes_cannot_be_sampled_at_once(drawn):
     for sampler in (drawn(), SineSampler(n_shot=(2, 5))):
         with pytest.raises(FewShotError, match="different shapes"):
             sampler.sample(SEEDS)
@@ -131,7 +131,7 @@ def test_fingerprints_tell_ranges_apart(drawn, small_store):
     assert "balanced" not in plain.fingerprint  # the name that such tasks had before there were ranges
 
 
-def test_faces(drawn):
+def test_the_env(drawn):
     env = FewShotEnv(drawn(balanced=False), render_mode="rgb_array")
     check_env(FewShotEnv(env.sampler), skip_render_check=True)
     for seed in range(20):
@@ -150,7 +150,7 @@ def test_faces(drawn):
         env.step(np.zeros(1, int))
 
 
-def test_vector_face(drawn):
+def test_the_vector_env(drawn):
     env = FewShotVectorEnv(drawn(balanced=False), num_envs=4)
     seen = set()
     for seed in range(10):

@@ -11,7 +11,7 @@ import runners
 from agents.chance import Chance
 from fewshot_env.errors import FewShotError
 from runners.training import trainer as train
-from tests.runners.helpers import main, only_run, result_of
+from tests.helpers.cli import main, only_run, result_of
 
 TINY = {"train_tasks": 24, "val_every": 12, "val_tasks": 4, "test_tasks": 6}
 

@@ -1,4 +1,4 @@
-"""Steps: y jumps from one level to another at a place that differs from task to task."""
+"""Steps: y jumps from one level to another at a position that differs from task to task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fewshot_env.sampler import TaskConfig
 
 
 class StepsConfig(TaskConfig):
-    """Settings of the steps: each is an option of `fsl run --set env.NAME=VALUE`, checked and explained."""
+    """Settings of the steps: `fsl run --set env.NAME=VALUE` changes one, `fsl show steps` explains them."""
 
     n_shot: int = Field(5, ge=1, description="support points")
     n_query: int = Field(50, ge=1, description="query points")
@@ -25,7 +25,7 @@ class StepsConfig(TaskConfig):
 
 
 class Steps:
-    """Deals steps: both levels, the place of the jump, and x uniform."""
+    """Samples steps: both levels, the position of the jump, and x are uniform."""
 
     Config: ClassVar[type[TaskConfig]] = StepsConfig
 
@@ -40,10 +40,10 @@ class Steps:
         self.fingerprint = f"steps-v0 {config.model_dump_json()}"
 
     def sample(self, task_seeds: Sequence[int]) -> Episode:
-        """Deal one task per seed: x and y [B, S, 1] and [B, Q, 1]. A minibatch holds points of that many tasks."""
+        """Sample one task per seed: x and y [B, S, 1] and [B, Q, 1]; a minibatch holds points of as many tasks."""
         s, q = self.support_size, self.query_size
         tasks = q if self.config.minibatch else 1
-        u = 2 * uniforms(task_seeds, 3 * tasks + s + q) - 1  # [B, ...] in [-1, 1): a function of the seed alone
+        u = 2 * uniforms(task_seeds, 3 * tasks + s + q) - 1  # [B, ...] in [-1, 1): a function of the seed only
         before, after, jump, x = np.split(u, [tasks, 2 * tasks, 3 * tasks], axis=1)
         x = 5 * x  # [B, S + Q]
         y = self.config.height * np.where(x < 3 * jump, before, after)

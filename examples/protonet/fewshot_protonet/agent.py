@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.base import AgentConfig
-from agents.networks.network import LinearHead, Net
+from agents.networks import LinearHead, Network
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
 from fewshot_env.errors import FewShotError
@@ -42,22 +42,20 @@ class ProtoNet(NeuralAgent):
         if spec.kind != "classification":
             raise FewShotError("ProtoNet compares with class means, and regression has no classes; try maml or turtle")
         super().__init__(spec, config)
-        self.net = Net(self.body, LinearHead(self.body.n_features, spec.n_outputs), config.at_once)
+        self.net = Network(self.body, LinearHead(self.body.n_features, spec.n_outputs), config.at_once)
         self.embedding = nn.Parameter(self.net.init()[: self.net.n_body])  # [P]
 
     def adapt(self, support: Split) -> Adapted:
         """The embedding's weights and a head made of the class means; equal scores where S = 0."""
         tasks = len(support.x)
-        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
-            body = self.embedding.expand(tasks, -1)
-            z = self.net.features(body, support.x, self.stats_while_adapting(tasks))  # [B, S, F]
-            members = F.one_hot(support.labels, self.spec.n_outputs).to(z)  # [B, S, N]
-            means = members.mT @ z / members.sum(1).clamp(min=1).unsqueeze(-1)  # [B, N, F]
-            head = torch.cat([2 * means.flatten(1), -means.square().sum(-1)], 1)
-            params = torch.cat([body, head], 1)
-            return Adapted(params, params.new_zeros(tasks, 0), self.stats_for_query(self.net, params, support))
+        body = self.embedding.expand(tasks, -1)
+        z = self.net.features(body, support.x, self.stats_while_adapting(tasks))  # [B, S, F]
+        members = F.one_hot(support.labels, self.spec.n_outputs).to(z)  # [B, S, N]
+        means = members.mT @ z / members.sum(1).clamp(min=1).unsqueeze(-1)  # [B, N, F]
+        head = torch.cat([2 * means.flatten(1), -means.square().sum(-1)], 1)
+        params = torch.cat([body, head], 1)
+        return Adapted(params, params.new_zeros(tasks, 0), self.stats_for_query(self.net, params, support))
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Scores [B, Q, N]: minus the squared distances, up to what is the same for all classes."""
-        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
-            return self.predict_with(self.net, adapted, query_x)
+        return self.predict_with(self.net, adapted, query_x)

@@ -1,0 +1,148 @@
+"""The outer step (Algorithm 1, line 11): the meta-gradient of a meta-batch, taken whole or in parts, and the update.
+
+The method owns its meta-gradient (`Agent.meta_gradient`); everything around it is here: zeroing, parts, processes, runs
+side by side, clipping, steps that are not finite, and the optimizer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fewshot_env.episode import TaskSpec
+from fewshot_env.errors import FewShotError
+
+Sum = Callable[[list[Tensor]], None]
+"""Sums tensors over the processes that share a meta-batch, in place."""
+
+
+class Learner(Protocol):
+    """What an outer step needs of an agent (agents.base.Agent)."""
+
+    spec: TaskSpec
+    runs: int
+
+    @property
+    def outer_clip_norm(self) -> float | None:
+        """Bound on the norm of the whole meta-gradient."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is meta-learned."""
+        ...
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the outer loop."""
+        ...
+
+    def meta_gradient(self, adapted: Any, predictions: Tensor, query_y: Tensor) -> Tensor:
+        """Add the meta-gradient of B tasks to .grad; return their losses [B]."""
+        ...
+
+    def batch_statistics(self) -> list[Tensor]:
+        """Sums over the tasks of this step, besides gradients."""
+        ...
+
+    def update_statistics(self, sums: list[Tensor]) -> None:
+        """Take in what `batch_statistics` gave, summed over processes."""
+        ...
+
+
+class OuterStep:
+    """Outer steps of one agent: `add` every part of a meta-batch, then `finish`.
+
+    Where the agent holds several runs (agents.engine.stack), tasks are ordered by run and each run has its own norm,
+    clipping and skipped steps.
+    """
+
+    def __init__(self, agent: Learner) -> None:
+        self.agent = agent
+        self.optimizer = agent.make_optimizer()
+        self._sums: Tensor | None = None
+
+    def add(self, adapted: Any, predictions: Tensor, query_y: Tensor) -> None:
+        """Add the meta-gradient of one part of the meta-batch.
+
+        Args:
+            adapted: what `adapt` returned for these B tasks.
+            predictions: [B, Q, N], in train mode with their graph, which is used up.
+            query_y: the query's answers, [B, Q] or [B, Q, N].
+
+        Raises:
+            FewShotError: where `meta_gradient` does not return one loss per task.
+        """
+        agent = self.agent
+        if self._sums is None:
+            self.optimizer.zero_grad(set_to_none=True)
+        scores = agent.spec.score(predictions.detach(), query_y)
+        losses = agent.meta_gradient(adapted, predictions, query_y).detach()
+        if losses.shape != scores.shape:
+            raise FewShotError(
+                f"{type(agent).__name__}.meta_gradient returns {tuple(losses.shape)}, but must return the losses "
+                f"of the tasks, [B] = {tuple(scores.shape)}"
+            )
+        sums = torch.stack([losses, scores, torch.ones_like(scores)]).view(3, agent.runs, -1).sum(2)
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def finish(self, reduce: Sum = lambda tensors: None) -> list[dict[str, float]]:
+        """Sum over processes, clip, and take the step.
+
+        Returns:
+            For each run "loss" and "score" (means over tasks), "grad_norm" (before clipping), and "skipped": 1 where
+            the loss or gradient was not finite, so that nothing of that run changed.
+        """
+        assert self._sums is not None, "there is nothing to learn from: call add first"
+        agent = self.agent
+        parameters = [p for p in agent.parameters() if p.grad is not None]
+        grads = [p.grad for p in parameters if p.grad is not None]
+        if not grads:
+            self._sums = None
+            raise FewShotError(f"{type(agent).__name__}.meta_gradient left no gradient on any parameter; call backward")
+        statistics = agent.batch_statistics()
+        reduce([*grads, self._sums, *statistics])
+        (losses, scores, tasks), self._sums = self._sums, None
+        by_run = torch.stack([torch.linalg.vector_norm(g.reshape(agent.runs, -1), dim=1) for g in grads])
+        norms = by_run.square().sum(0).sqrt()
+        self._clip(grads, norms)
+        columns = zip((losses / tasks).tolist(), (scores / tasks).tolist(), norms.tolist(), strict=True)
+        rows = [{"loss": loss, "score": score, "grad_norm": norm} for loss, score, norm in columns]
+        finite = [math.isfinite(row["loss"] + row["grad_norm"]) for row in rows]
+        if any(finite):
+            with self._unchanged(parameters, [r for r, is_finite in enumerate(finite) if not is_finite]):
+                self.optimizer.step()
+        if statistics and all(finite):
+            agent.update_statistics(statistics)
+        return [row | {"skipped": float(not is_finite)} for row, is_finite in zip(rows, finite, strict=True)]
+
+    def discard(self) -> None:
+        """Forget what was added since the last step."""
+        self._sums = None
+        self.agent.batch_statistics()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _clip(self, grads: Iterable[Tensor], norms: Tensor) -> None:
+        """Scale every run's gradient down to the bound on its norm."""
+        bound = self.agent.outer_clip_norm
+        if bound is None:
+            return
+        factor = (bound / (norms + 1e-6)).clamp(max=1)
+        for g in grads:
+            g.mul_(factor.view(-1, *[1] * (g.dim() - 1)) if self.agent.runs > 1 else factor.squeeze(0))
+
+    @contextmanager
+    def _unchanged(self, parameters: list[nn.Parameter], runs: list[int]) -> Iterator[None]:
+        """Keep some runs' parameters, and their state in the optimizer, as they are (a new moment begins at zero)."""
+        kept = []
+        for p in parameters if runs else ():
+            state = self.optimizer.state.get(p, {})
+            kept += [(p.data, p.data[runs].clone())]
+            kept += [(v, v[runs].clone()) for v in state.values() if isinstance(v, Tensor) and v.dim()]
+            p.grad[runs] = 0  # type: ignore[index]
+        yield
+        for whole, part in kept:
+            whole[runs] = part

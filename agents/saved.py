@@ -1,0 +1,147 @@
+"""A trained agent as a file: what it is, what its tasks are, and its weights; loaded without environment or data."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.base import Agent
+from agents.registry import find, load_plugins
+from fewshot_env import durable
+from fewshot_env.episode import TaskSpec
+from fewshot_env.errors import FewShotError
+from fewshot_env.plugins import name_of
+from fewshot_env.settings import validate
+
+FORMAT = {"format": "fewshot-checkpoint", "version": 1}
+
+
+def write(file: Path, content: dict[str, Any]) -> None:
+    """Write `content` (tensors and plain types) so that `file` is always whole: the old or the new one.
+
+    Raises OSError where it cannot be written.
+    """
+    buffer = io.BytesIO()  # torch's own writer does not report a full disk
+    torch.save(FORMAT | content, buffer)
+    durable.write(file, buffer.getvalue())
+
+
+def read(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what `write` wrote, without executing code; raises FewShotError for a missing, damaged or foreign file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files that we refuse anyway
+            content = torch.load(file, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise FewShotError(f"there is no checkpoint {file}; name the folder of a run") from error
+    except Exception as error:  # a damaged file makes torch raise almost anything
+        raise FewShotError(
+            f"the checkpoint {file} is damaged or not one of ours; use another run, or start anew"
+        ) from error
+    if not isinstance(content, dict) or {k: content.get(k) for k in FORMAT} != FORMAT:
+        raise FewShotError(
+            f"{file} is not a checkpoint of fsl (version {FORMAT['version']}); use another run, or start anew"
+        )
+    return content
+
+
+def describe(agent: Agent) -> dict[str, Any]:
+    """What rebuilds an agent, in plain types: its name, its settings, and the spec of its tasks."""
+    kind = type(agent.spec)
+    return {
+        "agent": agent.name,
+        "settings": agent.config.model_dump(mode="json"),
+        "spec": {name: getattr(agent.spec, name) for name in TaskSpec.__dataclass_fields__},
+        "spec_class": None if kind is TaskSpec else f"{kind.__module__}:{kind.__qualname__}",
+    }
+
+
+def save(agent: Agent, file: str | Path) -> None:
+    """Write a trained agent to a file that `agents.load` reads.
+
+    Args:
+        agent: any agent; its optimizer's state is saved too.
+        file: the file to write, for example "proto.pt".
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    write(Path(file), {"trained": describe(agent), "agent": agent.state()})
+
+
+def load(
+    file: str | Path,
+    device: str | torch.device = "cpu",
+    cls: type[Agent] | None = None,
+    spec: TaskSpec | None = None,
+    **changes: Any,
+) -> Agent:
+    """A trained agent in eval mode, from its file alone: no environment, data set or runner is needed.
+
+    Args:
+        file: what `agents.save` wrote, or a run's best.pt or last.pt.
+        device: where the agent is to compute.
+        cls: its class, where that is not one of fewshot's or of an installed plug-in. A file never imports code.
+        spec: its tasks, where their TaskSpec is a class of your own.
+        changes: settings that differ from the saved ones, for example eval_steps=20.
+
+    Returns:
+        The agent, with its weights.
+
+    Raises:
+        FewShotError: where the file is missing, damaged or of an older version, a class must be passed, or a setting is
+            wrong.
+
+    Example:
+        >>> agent = agents.load("runs/NAME/best.pt")
+        >>> labels = agent.act(obs)
+    """
+    content = read(Path(file), device)
+    if "trained" not in content:
+        raise FewShotError(
+            f"{file} was saved by a version that did not describe its agent; load it from its run's folder: "
+            f"runners.load({str(Path(file).parent)!r})"
+        )
+    try:
+        saved, state = content["trained"], content["agent"]
+        name, network = saved["agent"], saved["settings"].get("network", "")
+        settings, spec = {**saved["settings"], **changes}, spec or _spec_of(saved, file)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FewShotError(f"the checkpoint {file} is damaged; use another run, or start anew") from error
+    if cls is None:
+        if ":" in name:
+            raise FewShotError(
+                f"{file} holds an agent of the class {name}, and a file never imports code; import the class and pass "
+                "it: agents.load(file, cls=...)"
+            )
+        load_plugins()
+        cls = find(name).load()
+    if ":" in network and "network" not in changes:
+        raise FewShotError(
+            f"{file} has the network {network}, and a file never imports code; name it yourself: "
+            "agents.load(file, network=...)"
+        )
+    config = validate(cls.Config, settings)
+    with torch.random.fork_rng(devices=[]):
+        agent = cls(spec, config).to(device)
+    agent.name = name if ":" not in name else name_of(cls)
+    try:
+        agent.load_state(state)
+    except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        changed = f"the changes ({', '.join(changes)})" if changes else f"the class {cls.__name__}"
+        raise FewShotError(f"the weights of {file} do not fit {changed}") from error
+    return agent.eval()
+
+
+def _spec_of(saved: dict[str, Any], file: str | Path) -> TaskSpec:
+    if saved["spec_class"] is not None:
+        raise FewShotError(
+            f"the tasks of {file} are described by the class {saved['spec_class']}, and a file never imports code; "
+            "pass one: agents.load(file, spec=...)"
+        )
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["spec"].items()}
+    return TaskSpec(**fields)

@@ -1,0 +1,20 @@
+"""The command `fsl report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; default report.html in the run's folder.")
+    ] = None,
+) -> None:
+    """Write one page about a run, to be opened in any browser, offline."""
+    from runners.reporting.report import write
+
+    print(f"written to {write(run, out)}")
