@@ -16,15 +16,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from runners.reproduce.counted import Run
-from runners.reproduce.earlier import Earlier
-from runners.reproduce.experiments import EXPERIMENTS
-from runners.reproduce.grid import Experiment
-from runners.reproduce.report import write
-from runners.reproduce.runs import Runs
-from runners.reproduce.summary import numbers, summaries
 
 from agents import registry as agent_registry
+from agents.saved import describe
 from fewshot_env.data import cub, folders, mini
 from fewshot_env.data.archive import unpack
 from fewshot_env.data.source import PrepareOptions, SourceImage
@@ -40,10 +34,17 @@ from runners.distributed.process_group import SINGLE_PROCESS
 from runners.loggers.json_lines import JSONLines, read_rows, write_csv
 from runners.reporting import compare, report, report_figures
 from runners.reporting.runs import list_runs
+from runners.reproduce.machinery.collect import collect
+from runners.reproduce.machinery.earlier import EarlierReports
+from runners.reproduce.machinery.experiment import Experiment
+from runners.reproduce.machinery.report import write
+from runners.reproduce.machinery.runs import Runs
+from runners.reproduce.machinery.summary import CountedRun
+from runners.reproduce.registry import EXPERIMENTS
 from runners.storage.lock import HOLDER, _holder
 from runners.storage.schemas import ChartLine, RowLine, read_result, read_settings
 from runners.training import trainer
-from runners.training.run_state import Track
+from runners.training.run_state import RunState
 
 
 @dataclass(frozen=True)
@@ -112,22 +113,22 @@ def saved_run() -> tuple[bytes, bytes, dict[str, Any]]:
     task = SineSampler().sample([1, 2])
     agent.meta_update(agent.predict(agent.adapt(task.support), task.query.x), task.query.labels)
     with tempfile.TemporaryDirectory() as place:
-        track = Track(plan, Path(place), SINGLE_PROCESS)
-        track.open_logs()
-        track.save("last.pt", agent.state())
-        assert track.loggers is not None
-        track.loggers.close()
-        fault = faults.save(track.place, agent, SineSampler(), "train", 3)
+        state = RunState(plan, Path(place), SINGLE_PROCESS)
+        state.open_logs()
+        state.save("last.pt", agent.state(), describe(agent))
+        assert state.loggers is not None
+        state.loggers.close()
+        fault = faults.save(state.place, agent, SineSampler(), "train", 3)
         assert fault is not None
         return (Path(place) / "last.pt").read_bytes(), fault.read_bytes(), plan.settings
 
 
-def report_of(experiment: Experiment, run: Run) -> bytes:
+def report_of(experiment: Experiment, run: CountedRun) -> bytes:
     """The .json of a report whose every cell has one run."""
     with tempfile.TemporaryDirectory() as place:
         runs = Runs(Path(place), None)
-        found = summaries(experiment, experiment.scales["full"], runs, Earlier([], [experiment], "full", runs))
-    cells = [numbers(replace(summary, runs=[run])) for summary in found.values()]
+        found = collect(experiment, experiment.scales["full"], runs, EarlierReports([], [experiment], "full", runs))
+    cells = [replace(summary, runs=[run]).as_json() for summary in found.values()]
     head = {"experiment": experiment.name, "scale": "full", "metric": "mse", "statistics": {"score": "test"}}
     return json.dumps(head | {"cells": cells}).encode()
 
@@ -138,7 +139,13 @@ def targets() -> dict[str, Target]:
     last, fault, settings = saved_run()
     plan = make_plan({"env": "sine", "agent": "maml", "agent.hidden": [3]})
     sine = {"env": "sine", "agent": "maml"}
-    pairs = [b"agent.inner_lr=0.1", b"seed=3", b"agent.hidden=[40, 40]", b"env.amplitude=[0.1, 5]", b"agent.clip=null"]
+    pairs = [
+        b"agent.inner_lr=0.1",
+        b"seed=3",
+        b"agent.hidden=[40, 40]",
+        b"env.amplitude=[0.1, 5]",
+        b"agent.inner_clip=null",
+    ]
     yaml = [b"env: sine\nagent: maml\nagent.inner_lr: 1e-3\nseed: 4\n", json.dumps(settings).encode()]
     rows = b'{"tasks": 4, "train/loss": 1.5}\n{"tasks": 8, "val/mse": 2.0, "val/low": 1.5, "val/high": 2.5}\n'
     rows += b'{"tasks": 8, "inner/loss_0": 2.0, "inner/loss_1": 1.0}\n'
@@ -187,10 +194,10 @@ def targets() -> dict[str, Target]:
 
     def run_of(data: bytes, folder: Path) -> Any:
         put("last.pt", data, folder)
-        track = Track(plan, folder, SINGLE_PROCESS)
-        assert track.content is not None
-        trainer.Run([plan], [folder])
-        return track
+        state = RunState(plan, folder, SINGLE_PROCESS)
+        assert state.checkpoint is not None
+        trainer.begin([plan], [folder])
+        return state
 
     def store(data: bytes, folder: Path, name: str) -> Any:
         good = {"index.json": json.dumps(index).encode(), "images.npy": array.getvalue()} | {name: data}
@@ -227,15 +234,15 @@ def targets() -> dict[str, Target]:
         return read_settings(folder / "r")
 
     fig4 = EXPERIMENTS["fig4"]
-    counted = Run(
+    counted = CountedRun(
         seed=0, score=0.5, median=0.25, diverged=0, hours=1.5, device="cpu", versions="torch 2.9", episodes="0" * 16,
         folder="cells/a/seed0",
     )  # fmt: skip
 
     def earlier(data: bytes, folder: Path) -> Any:
         runs = Runs(folder, None)
-        known = Earlier([put("fig4.json", data, folder)], [fig4], "full", runs)
-        return write(fig4, fig4.scales["full"], summaries(fig4, fig4.scales["full"], runs, known), runs, known)
+        known = EarlierReports([put("fig4.json", data, folder)], [fig4], "full", runs)
+        return write(fig4, fig4.scales["full"], collect(fig4, fig4.scales["full"], runs, known), runs, known)
 
     def resumed(data: bytes, folder: Path) -> Any:
         for model in (RowLine, ChartLine):

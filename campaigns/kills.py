@@ -34,7 +34,8 @@ sys.path.insert(0, str(ROOT))
 from fewshot_env import prepare  # noqa: E402
 from runners.cli import main as cli  # noqa: E402
 from runners.config.settings import read_pairs  # noqa: E402
-from runners.reproduce import experiments, grid  # noqa: E402
+from runners.reproduce import registry, shared  # noqa: E402
+from runners.reproduce.machinery import grid  # noqa: E402
 from runners.training import trainer as train  # noqa: E402
 from tests.helpers.images import write_mini  # noqa: E402
 from tests.helpers.runs import assert_close_runs, everything, same  # noqa: E402
@@ -58,9 +59,9 @@ CASES = {
     "maml, sine, 2 processes": ["--env", "sine", "--agent", "maml", "--meta-batch", "4", "--processes", "2"],
 }
 PHASES = {
-    "_validate": "validation", "_test": "test", "_save_last": "checkpoint", "save": "checkpoint", "_log": "log",
+    "validate": "validation", "test": "test", "save_last": "checkpoint", "save": "checkpoint", "_log_means": "log",
     "open_logs": "log", "close": "log", "outer_step": "training step", "prepare": "data prepare",
-    "create_named": "making folders", "draw": "report", "_markdown": "report", "_machine_readable": "report",
+    "create_named": "making folders", "draw": "report", "_markdown": "report", "_as_json": "report",
 }  # fmt: skip
 
 
@@ -227,7 +228,7 @@ def store(folder: Path) -> dict[str, bytes]:
 def main(wanted: int = 60, seed: int = 0) -> None:
     """Repeat until `wanted` kills are done, with at least one run of each case."""
     rng, counts = random.Random(seed), Counter[str]()
-    experiments.SINE["quick"] = grid.Scale("quick", 2, dict(read_pairs(SETS)))
+    shared.SINE_SCALES["quick"] = grid.Scale("quick", 2, dict(read_pairs(SETS)))
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
@@ -271,7 +272,7 @@ def main(wanted: int = 60, seed: int = 0) -> None:
         print("killed in: " + ", ".join(f"{name} {count}" for name, count in where.most_common()))
 
 
-TIMED: list[tuple[Any, str]] = [(train.Run, "__call__"), (prepare, "prepare"), (experiments, "find")]
+TIMED: list[tuple[Any, str]] = [(train, "run_to_the_end"), (prepare, "prepare"), (registry, "experiments_named")]
 LENGTH = {True: 3.0, False: 0.3}  # mean CPU seconds until the first kill, with images or without
 NEVER = 1e9
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
-from runners.cli.show import describe
+from runners.cli.show import default_in_words, describe
 
 
 def math(source: str, *_: Any, **__: Any) -> str:
@@ -30,7 +30,7 @@ def settings(source: str, *_: Any, **__: Any) -> str:
 
 def _row(setting: dict[str, Any], paper: dict[str, dict[str, Any]]) -> str:
     name = setting["key"].rpartition(".")[2]
-    default = "required" if setting.get("required") else json.dumps(setting["default"])
+    default = default_in_words(setting)
     others = [f"{label}: <code>{json.dumps(values[name])}</code>" for label, values in paper.items() if name in values]
     cell = "<br>".join([f"<code>{escape(default)}</code>", *others])
     return f"<tr><td><code>{setting['key']}</code></td><td>{cell}</td><td>{escape(setting['means'])}</td></tr>"

@@ -1,6 +1,7 @@
 """Packages and folders import only downwards, and no modules import each other in a circle."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -97,6 +98,12 @@ def test_no_modules_import_each_other_in_a_circle():
 
 def test_the_top_of_runners_is_folders():
     assert len([entry for entry in (ROOT / "runners").iterdir() if entry.is_file()]) <= 6
+
+
+def test_tests_share_code_only_through_helpers():
+    files = [file for folder in ("tests", "campaigns") for file in (ROOT / folder).rglob("*.py")]
+    pattern = re.compile(r"^\s*(?:from|import) tests\.(?!helpers)", re.MULTILINE)
+    assert [str(file) for file in files if pattern.search(file.read_text())] == []
 
 
 @pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["list"], ["runs", "."]])

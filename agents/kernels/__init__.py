@@ -63,7 +63,7 @@ def off() -> Iterator[None]:
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The built library; None where it is switched off or can not be built."""
+    """The built library; None where it is switched off or cannot be built."""
     if os.environ.get("FSL_KERNELS", "1") == "0":
         return None
     try:

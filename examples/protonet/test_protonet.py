@@ -26,7 +26,7 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def deal(sampler: Glyphs, seeds: list[int]) -> Episode:
+def sample(sampler: Glyphs, seeds: list[int]) -> Episode:
     """Tasks of these seeds on the CPU, in the default type."""
     task = sampler.sample(seeds)
     task = Episode(task.support.to("cpu"), task.query.to("cpu"))
@@ -59,7 +59,7 @@ def test_loss_and_gradient_are_those_of_a_plain_loop() -> None:
     """In float64, over two tasks whose classes have 2 support images each."""
     sampler = Glyphs(**SMALL)
     agent = ProtoNet(sampler.spec, ProtoNetConfig(filters=8)).double().train()
-    task = deal(sampler, [1, 2])
+    task = sample(sampler, [1, 2])
     loss = sampler.spec.loss(agent.predict(agent.adapt(task.support), task.query.x), task.query.labels)
     plain = torch.stack([plain_loss(agent.embedding, task, b, 3) for b in range(2)])
     torch.testing.assert_close(loss, plain, rtol=1e-10, atol=1e-10)
@@ -74,7 +74,7 @@ def test_it_keeps_the_contract(bn: str) -> None:
     """The promises that every agent makes, with each kind of batch normalisation."""
     train, test = Glyphs(**SMALL), Glyphs(split="test", **SMALL)
     config = ProtoNetConfig.model_validate({"filters": 8, "bn": bn, "outer_lr": 0.01})
-    check_agent(lambda: ProtoNet(train.spec, config), deal(train, [1, 2, 3]), deal(test, [4, 5]), steps=10)
+    check_agent(lambda: ProtoNet(train.spec, config), sample(train, [1, 2, 3]), sample(test, [4, 5]), steps=10)
 
 
 def test_regression_is_refused() -> None:

@@ -100,18 +100,29 @@ def _settings(
     """The fields of a model; `defaults` are those that a registered name sets itself."""
     settings: list[dict[str, Any]] = []
     for name, field in model.model_fields.items():
-        default = {"required": True} if field.is_required() else {"default": defaults.get(name, field.get_default())}
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        default: dict[str, Any] = {"default": defaults.get(name, field.default)}
+        if field.is_required():
+            default = {"required": True}
+        elif name not in defaults and "default_in_words" in extra:  # it depends on other settings
+            default = {"default": None, "default_in_words": extra["default_in_words"]}
         if name not in hidden:
             settings.append({"key": prefix + name} | default | {"means": field.description or ""})
     return {"settings": settings, "paper": dict(paper)}
+
+
+def default_in_words(setting: Mapping[str, Any]) -> str:
+    """A setting's default, as JSON or in words."""
+    if setting.get("required"):
+        return "required"
+    return str(setting.get("default_in_words") or json.dumps(setting["default"]))
 
 
 def in_words(description: Mapping[str, Any]) -> str:
     """A description as text within the terminal's width."""
     lines = [wrapped(f"{description['name']}: {description['summary']}"), ""]
     for setting in description["settings"]:
-        default = "required" if setting.get("required") else json.dumps(setting["default"])
-        lines += [f"  {setting['key']} = {default}", wrapped(setting["means"], "      ")]
+        lines += [f"  {setting['key']} = {default_in_words(setting)}", wrapped(setting["means"], "      ")]
     if description["paper"]:
         lines += ["", "the paper's settings that depend on the tasks"]
     for label, values in description["paper"].items():

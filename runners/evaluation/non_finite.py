@@ -36,7 +36,7 @@ class Number(NamedTuple):
 
 
 def is_finite(row: Mapping[str, float]) -> bool:
-    """Whether an outer step was taken: an agent of one's own may not say so, but has a loss."""
+    """Whether an outer step was taken: a custom agent may not say so, but has a loss."""
     return not row["skipped"] if "skipped" in row else math.isfinite(row.get("loss", 0.0))
 
 

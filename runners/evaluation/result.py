@@ -40,5 +40,5 @@ def finite(value: float) -> float | None:
 
 
 def short_hash(content: Any) -> str:
-    """Eight characters that tell contents apart."""
+    """A short hash of JSON content: eight characters."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

@@ -201,12 +201,14 @@ def read_result(place: Path) -> dict[str, Any]:
     """
     model, file = (RunResult, place / "result.json") if place.is_dir() else (TestResult, place)
     if not file.exists():
-        raise FewShotError(f"{file.parent} has no result yet; finish it with: fsl run --resume {shlex.quote(str(file.parent))}")
+        again = f"fsl run --resume {shlex.quote(str(file.parent))}"
+        raise FewShotError(f"{file.parent} has no result yet; finish it with: {again}")
     try:
         content = parse(file.read_text())
         fit(model, content)
     except (OSError, ValueError) as error:
-        what = f"remove it, then: fsl run --resume {shlex.quote(str(place))}" if model is RunResult else "test again with fsl eval"
+        again = f"remove it, then: fsl run --resume {shlex.quote(str(place))}"
+        what = again if model is RunResult else "test again with fsl eval"
         raise FewShotError(f"{file} is not a result that fsl wrote ({error}); {what}") from error
     result: dict[str, Any] = content
     return result

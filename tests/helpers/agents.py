@@ -127,6 +127,7 @@ def tasks_for(kind, minibatch, small_store):
 
 def joined(tasks):
     """Several batches as one, in their order."""
+
     def whole(splits):
         return Split(torch.cat([s.x for s in splits]), torch.cat([s.y for s in splits]))
 

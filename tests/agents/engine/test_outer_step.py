@@ -71,7 +71,7 @@ def test_reptile_beside_another_seed_is_what_it_is_alone(reptile):
     assert all(can_stack(member) for member in members)
     tasks = [batch_of_tasks(SINE, tasks=3, seed=seed) for seed in (1, 2)]
     stack = Stack(members)
-    from tests.agents.engine.test_stack import joined
+    from tests.helpers.agents import joined
 
     both = joined(tasks)
     adapted = stack.agent.adapt(both.support)

@@ -136,6 +136,7 @@ def test_a_custom_agent_from_the_current_folder(tmp_path, monkeypatch):
     assert result_of(only_run(tmp_path / "runs"))["agent"] == "mine:Mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", ["sine:sine", "sine→sine", "sine->sine"])
 def test_every_spelling_of_a_pair_can_be_tested_again(env, tmp_path):
     main("run", "--env", env, "--agent", "maml", "--log-dir", tmp_path, *sets(*TINY))

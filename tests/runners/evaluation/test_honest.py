@@ -62,7 +62,7 @@ class MinibatchSpy(Seen, Finetuning):
     pass
 
 
-@pytest.mark.parametrize("spy", ["EpisodicSpy", "MinibatchSpy"])
+@pytest.mark.parametrize("spy", ["EpisodicSpy", pytest.param("MinibatchSpy", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("env", [pytest.param("mine", marks=pytest.mark.slow), "mine->other"])
 def test_val_and_test_classes_never_enter_training(spy, env, tmp_path):
     write_revealing(tmp_path / "data", "mine", 0)
@@ -134,7 +134,9 @@ AGENTS = {
 }
 
 
-@pytest.mark.parametrize("bn", ["transductive", "support", "running"])
+@pytest.mark.parametrize(
+    "bn", ["running", *(pytest.param(bn, marks=pytest.mark.slow) for bn in ("transductive", "support"))]
+)
 @pytest.mark.parametrize("name", AGENTS)
 def test_evaluation_changes_no_state(name, bn, small_store, tmp_path):
     sampler = ImageSampler(small_store, n_way=3, n_shot=1, n_query=2)
@@ -168,6 +170,7 @@ def flat(value, prefix=""):
     return {k: t for name, inner in items for k, t in flat(inner, f"{prefix}/{name}").items()}
 
 
+@pytest.mark.slow
 def test_how_often_one_validates_changes_no_training(tmp_path):
     weights = []
     for every in (4, 1000):

@@ -135,6 +135,7 @@ def test_a_real_divergence_is_found_in_the_inner_loop(here, capsys):
     assert err.count("the step was skipped") == 5
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_name_their_own(here, capsys):
     assert main(*WORDS, "--agent", "breaks:Rarely", "--seeds", 3, "--log-dir", here / "runs", *sets(*TINY)) == 0
     err, group = capsys.readouterr().err, only_run(here / "runs")
@@ -176,6 +177,7 @@ def test_what_is_no_saved_episode(tmp_path, capsys):
         assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_images_are_replayed_without_their_store(tmp_path, data_dir, capsys, monkeypatch):
     (tmp_path / "breaks_images.py").write_text(
         "from agents.maml import MAML\nclass Images(MAML):\n    def predict(self, adapted, x):\n"

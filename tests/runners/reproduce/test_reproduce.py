@@ -222,12 +222,12 @@ def test_local_jobs_see_the_gpus_and_have_no_limit_of_time(tmp_path, monkeypatch
 
 # what the paper and its code say of the settings of images, by row and number of shots
 TRANSFER = {"adapt_steps": 100, "adapt_batch": 4, "adapt_lr": 0.001, "check_every": 25, "pretrain_batch": 16}
-MAML = {"inner_lr": 0.01, "inner_steps": 5, "eval_steps": 10, "clip": 10.0}
+MAML = {"inner_lr": 0.01, "inner_steps": 5, "eval_steps": 10, "inner_clip": 10.0, "task_clip": 10.0}
 LSTM = {"meta_batch": 1, "hidden_units": 20, "outer_clip_norm": 0.25}
 ENHANCED = LSTM | {"inner_steps": 8, "first_order": False, "raw_gradients": True}
 TURTLE = {
     "inner_steps": 5, "meta_batch": 2, "hidden_layers": 5, "hidden_units": 20, "history": "gradients", "beta": 0.9,
-    "learned_rates": True, "clip": 10.0,
+    "learned_rates": True, "inner_clip": 10.0, "task_clip": 10.0,
 }  # fmt: skip
 PAPER = {
     "TrainFromScratch": {shots: TRANSFER for shots in (1, 5)},

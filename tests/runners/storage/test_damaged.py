@@ -158,6 +158,7 @@ def test_settings_that_are_none(changes, run, capsys):
         told(capsys, f"config.json is not what fsl wrote (settings.{next(iter(changes))}: ", *words)
 
 
+@pytest.mark.slow
 def test_a_grid_meets_damaged_runs(run, tmp_path, capsys, monkeypatch):
     from runners.reproduce.machinery.grid import Scale
     from runners.reproduce.shared import SINE_SCALES

@@ -170,6 +170,7 @@ def test_a_data_store_that_vanished(tmp_path, data_dir, capsys):
     assert main("run", "--resume", run) == 0
 
 
+@pytest.mark.slow
 def test_a_store_that_vanishes_under_a_run_costs_nothing(tmp_path, data_dir, monkeypatch, capsys):
     """What is mapped stays until the run ends; the target, not opened before the test, is asked for in one line."""
     from runners.training import trainer as train
@@ -194,6 +195,7 @@ def test_a_store_that_vanishes_under_a_run_costs_nothing(tmp_path, data_dir, mon
     assert main("run", "--resume", run) == 0
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
     main(*SINE, "--log-dir", tmp_path / "whole")
     times = iter([1e9, 2e9, 5e8, 1.5e9] * 100_000)

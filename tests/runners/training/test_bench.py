@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runners.training.bench import Cell, check, measure, sampler_of, table
+from runners.training.bench import Case, verify, measure, sampler_of, table
 from tests.helpers.cli import fsl, main
 
 FAST = {"filters": 4, "inner_steps": 1}
@@ -11,7 +11,7 @@ FAST = {"filters": 4, "inner_steps": 1}
 
 @pytest.mark.slow
 def test_a_cell_in_its_own_process():
-    cell = Cell("maml", "conv4", FAST, seconds=0.5)
+    cell = Case("maml", "conv4", FAST, seconds=0.5)
     row = measure(cell)
     assert row.tasks_per_second > 0
     assert 0 < row.share_of_limit < 1
@@ -58,4 +58,4 @@ def test_bad_input(words, reason, capsys):
 
 
 def test_a_cell_that_can_be_measured_passes_the_check():
-    check(Cell("finetuning", "conv4", {}))
+    verify(Case("finetuning", "conv4", {}))

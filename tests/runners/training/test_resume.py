@@ -30,7 +30,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", ["turtle", "images", *(pytest.param(case, marks=pytest.mark.slow) for case in ("lstm", "baseline++"))]
+)
 @pytest.mark.parametrize(
     "stop_at", [pytest.param(0, marks=pytest.mark.slow), 2, pytest.param(5, marks=pytest.mark.slow)]
 )
@@ -154,6 +156,7 @@ def test_what_a_folder_holds_must_be_of_one_run(tmp_path, monkeypatch, capsys):
     refused("has lost its best.pt, the weights of its best validation (after 2 tasks)")
 
 
+@pytest.mark.slow
 def test_a_group_that_lost_a_run_does_not_go_on_without_it(tmp_path, capsys):
     main("run", *CASES["turtle"], "--seeds", 3, "--log-dir", tmp_path)
     group = only_run(tmp_path)

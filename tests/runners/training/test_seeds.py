@@ -12,7 +12,9 @@ from tests.helpers.runs import assert_close_runs
 SINE = ["--env", "sine", "--agent", "maml", "--meta-batch", "4", *sets(*TINY)]
 
 
-@pytest.mark.parametrize("agent", ["maml", "turtle", "lstm"])
+@pytest.mark.parametrize(
+    "agent", ["maml", *(pytest.param(name, marks=pytest.mark.slow) for name in ("turtle", "lstm"))]
+)
 def test_seeds_side_by_side_equal_their_own_runs(agent, tmp_path, capsys):
     words = ["run", "--env", "sine", "--agent", agent, *sets(*TINY)]
     assert main(*words, "--seed", 3, "--seeds", 3, "--log-dir", tmp_path / "together") == 0
@@ -64,6 +66,7 @@ def test_stopped_seeds_go_on_together(tmp_path, monkeypatch, capsys):
     assert "is finished" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_seeds_of_other_agents_run_one_after_the_other(tmp_path, data_dir):
     words = ["run", "--env", "mini", "--agent", "maml", "--data-dir", data_dir, "--seeds", 2, "--log-dir", tmp_path]
     assert main(*words, *sets(*TINY, *SMALL_NET, *IMAGES, "agent.meta_batch=2")) == 0
@@ -71,7 +74,7 @@ def test_seeds_of_other_agents_run_one_after_the_other(tmp_path, data_dir):
     assert scores[0] != scores[1]
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("at_once", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_meta_batch_in_parts(at_once, tmp_path, data_dir):
     """Conv4 takes tasks one by one on a CPU; two at a time, or in uneven parts, is the same run."""
     words = ["run", "--env", "mini", "--agent", "turtle", "--data-dir", data_dir, "--meta-batch", 4]

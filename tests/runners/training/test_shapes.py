@@ -107,13 +107,18 @@ def test_two_processes_are_the_run_of_one(tmp_path):
     assert_close_runs(only_run(tmp_path / "1"), only_run(tmp_path / "2"))
 
 
+@pytest.mark.slow
 def test_seeds_run_one_after_the_other(tmp_path):
     assert main("run", *SINE, "--seeds", 2, "--log-dir", tmp_path / "both") == 0
     assert main("run", *SINE, "--seed", 1, "--log-dir", tmp_path / "one") == 0
     assert_close_runs(only_run(tmp_path / "both") / "seed1", only_run(tmp_path / "one"))
 
 
-@pytest.mark.parametrize("agent", ["maml", "turtle", "lstm", "finetuning", "baseline++", "scratch", "chance"])
+AGENTS = ["maml", "finetuning", "chance"]
+MORE_AGENTS = [pytest.param(name, marks=pytest.mark.slow) for name in ("turtle", "lstm", "baseline++", "scratch")]
+
+
+@pytest.mark.parametrize("agent", AGENTS + MORE_AGENTS)
 def test_every_agent_on_a_mixture_of_unequal_tasks(agent, tmp_path, capsys):
     settings = [word for word in GLYPHS if agent in ("maml", "turtle", "lstm") or "inner_steps" not in word]
     settings = [*sets(*[w for w in settings if w != "--set" and (agent != "chance" or not w.startswith("agent."))])]
@@ -128,6 +133,7 @@ def test_every_agent_on_a_mixture_of_unequal_tasks(agent, tmp_path, capsys):
     assert main("eval", only_run(tmp_path), "--env", "glyphs+textures", "--tasks", 4) == 0
 
 
+@pytest.mark.slow
 def test_reports_and_replays_know_only_the_classes_that_a_task_has(tmp_path):
     from fewshot_env.render import contact_sheet
     from runners.evaluation.non_finite import trace
