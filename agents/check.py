@@ -40,6 +40,7 @@ def check_agent(make: Callable[[], Agent], train: Episode, test: Episode, steps:
     _check_trajectory(agent, test)
     _check_act(agent, test)
     if agent.learns:
+        _check_pure_in_training(agent, train)
         _check_parts(agent, train)
         _check_stacked(make, train)
         _check_learns(agent, train, steps)
@@ -98,6 +99,14 @@ def _check_act(agent: Agent, task: Episode) -> None:
     _require(same, "act must give the predictions: the argmax label, or the value, of every query item")
 
 
+def _check_pure_in_training(agent: Agent, train: Episode) -> None:
+    agent.train()
+    before = copy.deepcopy(agent.state_dict())
+    agent.adapt(train.support)
+    after = agent.state_dict()
+    _require(all(torch.equal(before[k], after[k]) for k in before), "adapt must not change the agent in train mode")
+
+
 def _meta_gradient(agent: Agent, parts: list[Episode]) -> dict[str, Tensor]:
     """The gradient that one outer step would use, by parameter, for a meta-batch given in parts; nothing is learned."""
     agent.train()
@@ -151,10 +160,6 @@ def _doubled(split: Split) -> Split:
 def _check_learns(agent: Agent, train: Episode, steps: int) -> None:
     losses = []
     agent.train()
-    before = copy.deepcopy(agent.state_dict())
-    agent.adapt(train.support)
-    after = agent.state_dict()
-    _require(all(torch.equal(before[k], after[k]) for k in before), "adapt must not change the agent in train mode")
     for _ in range(steps):
         losses.append(_update(agent, train)["loss"])
     _require(

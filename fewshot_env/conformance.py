@@ -47,8 +47,8 @@ def _verify_inputs(what: str, spec: TaskSpec, x: Tensor, size: int | None) -> No
     if x.dim() != len(wanted) or x.shape[2:] != spec.in_shape or size not in (None, x.shape[1]):
         raise FewShotError(f"{what} of shape {_words(x)}, but its spec says [{', '.join(map(str, wanted))}]")
     images = len(spec.in_shape) == 3
-    if x.dtype != torch.float32 and not (images and x.dtype == torch.uint8):
-        raise FewShotError(f"{what} of {x.dtype}, but must be torch.float32{' or, for images, uint8' * images}")
+    if x.dtype != torch.get_default_dtype() and not (images and x.dtype == torch.uint8):
+        raise FewShotError(f"{what} of {x.dtype}, but must be {_floats()}{' or, for images, uint8' * images}")
     values = x.float() / 255 if x.dtype == torch.uint8 else x
     _verify_range(what, values, spec.x_range, "x_range")
 
@@ -64,8 +64,8 @@ def _verify_answers(what: str, spec: TaskSpec, items: Split, hidden_range: bool)
             )
         return
     wanted = (*tasks, spec.n_outputs)
-    if y.shape != wanted or y.dtype != torch.float32:
-        raise FewShotError(f"{what} of shape {_words(y)}, {y.dtype}, but values are torch.float32 {list(wanted)}")
+    if y.shape != wanted or y.dtype != torch.get_default_dtype():
+        raise FewShotError(f"{what} of shape {_words(y)}, {y.dtype}, but values are {_floats()} {list(wanted)}")
     _verify_range(what, y, None if hidden_range else spec.y_range, "y_range")  # support answers may carry noise
 
 
@@ -81,6 +81,10 @@ def _verify_range(what: str, values: Tensor, bounds: tuple[float, float] | None,
             raise FewShotError(
                 f"{what} from {low:.6g} to {high:.6g}, but spec.{field} is {tuple(bounds)}; widen it, or mend that"
             )
+
+
+def _floats() -> str:
+    return str(torch.get_default_dtype())  # torch.float32, unless somebody proves something in float64
 
 
 def _words(tensor: Tensor) -> str:

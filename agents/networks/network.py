@@ -14,7 +14,7 @@ from torch import Tensor
 
 from agents.networks.flat import Shapes, size_of
 from agents.networks.heads import Head
-from agents.networks.objective import Objective
+from agents.networks.objective import DoubleBackwardObjective, Objective
 from fewshot_env.episode import Split, TaskSpec
 
 
@@ -121,10 +121,11 @@ class Network:
     def objective(self, spec: TaskSpec, support: Split, stats: Tensor | None) -> Objective:
         """The support loss of B tasks with its derivatives.
 
-        Written out where the body offers that; the general one where `spec` defines a loss of its own.
+        Written out where the body offers that. Where `spec` defines a loss of its own, Hessian-vector products go
+        backward twice: not every loss of PyTorch has forward derivatives (huber_loss has none).
         """
         if type(spec).loss is not TaskSpec.loss:
-            return Objective(self, spec, support, stats)
+            return DoubleBackwardObjective(self, spec, support, stats)
         return self.body.objective(self, spec, support, stats)
 
     def predict(self, params: Tensor, x: Tensor) -> Tensor:

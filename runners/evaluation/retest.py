@@ -46,7 +46,7 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
         raise FewShotError("agent.bn=running needs running statistics, which this run did not gather; train with it")
     load_plugins()
     wanted = None if env is None else EnvPair.parse(env, data_dir_of(settings | changes))
-    if wanted is not None and wanted.source != wanted.target:
+    if wanted is not None and wanted.source.id != wanted.target.id:
         raise FewShotError(
             f"--env is {env!r}, but a test has one environment; name the one to test on, for example cub"
         )

@@ -60,5 +60,5 @@ def test_a_custom_environment(tmp_path, monkeypatch):
     assert obs["support_x"].shape == (2, 1)
     with pytest.raises(FewShotError, match="already registered"):
         registry.register(registry.ENVS["wide"])
-    with pytest.raises(FewShotError, match="can not be imported"):
+    with pytest.raises(FewShotError, match="cannot be imported"):
         EnvPair.parse("no_such_module:FewShot/Wide-v0")

@@ -153,7 +153,7 @@ def test_equals_the_plain_loop(case, kind, tolerance, first_order, compiled, mon
 def test_second_order_equals_finite_differences(case, kind):
     """Along random directions of all meta-parameters.
 
-    Rules that read the loss are left out: it is a constant by definition, which differences can not know.
+    Rules that read the loss are left out: it is a constant by definition, which differences cannot know.
     The step is tiny because the inner gradient jumps where a ReLU or a max-pool switches.
     """
     agent, _ = build(case, kind, first_order=False, inner_clip=None, task_clip=None)

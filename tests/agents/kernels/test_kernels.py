@@ -82,7 +82,7 @@ def test_feedforward(runs, n, sizes, float64):
     d = torch.randn(runs, n)
     found = []
     for network in (feedforward, lambda *a: feedforward_in_torch(*a[:3])):
-        outputs = network(inputs, weights, sizes, False)
+        outputs = network(inputs, weights, sizes)
         found.append([outputs.detach(), *torch.autograd.grad(outputs, (inputs, weights), d)])
     assert all(close(a, b) for a, b in zip(*found, strict=True))
 
@@ -134,7 +134,7 @@ def test_what_is_not_finite_stays_so():
         assert not math.forward(u, torch.ones(3), torch.zeros(3)).mean.isfinite().all()
         inputs = torch.ones(2, 1, 4)
         inputs[0, 0, 1] = bad
-        out = feedforward(inputs, torch.ones(1, feedforward_size(sizes)), sizes, False)
+        out = feedforward(inputs, torch.ones(1, feedforward_size(sizes)), sizes)
         assert out[0].isfinite().tolist() == [True, False, True, True]
     rule = LSTMRule(LSTMConfig(raw_gradients=True))
     state = rule.init(torch.ones(1, 3))

@@ -210,6 +210,12 @@ class Says(MAML):
 
 class Samples(SineSampler):
     def sample(self, task_seeds):
+        if self.config.split == "val":
+            raise IndexError("a sampler of my own")
+        return super().sample(task_seeds)
+
+class First(SineSampler):
+    def sample(self, task_seeds):
         raise IndexError("a sampler of my own")
 
 if __name__ == "failing_samples":
@@ -236,6 +242,19 @@ def test_custom_code_that_fails_is_reported_in_one_line(kind, tmp_path, monkeypa
         assert f"({module}.py, line " in told
     assert main(*words, "--verbose") == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_sampler_that_fails_at_once_is_reported_before_a_folder_is_made(tmp_path, monkeypatch, capsys):
+    (tmp_path / "failing_first.py").write_text(FAILS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["--env", "failing_first:First", "--agent", "maml", "--log-dir", tmp_path / "runs"]
+    assert main("run", *words) == 2
+    assert capsys.readouterr().err == (
+        "fsl: the environment 'failing_first:First' fails at its first task: IndexError: a sampler of my own "
+        "(failing_first.py, line 27)\n"
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_looking_at_a_folder_runs_no_code_that_it_names(tmp_path, monkeypatch, capsys):

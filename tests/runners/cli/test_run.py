@@ -110,13 +110,33 @@ def test_the_same_seed_gives_the_same_run(tmp_path):
     assert all(torch.equal(found[0][1][k], found[1][1][k]) for k in found[0][1])
 
 
-def test_best_by_validation_is_what_is_tested(tmp_path):
-    main(*MAML, "--log-dir", tmp_path, *sets(*TINY, "agent.outer_lr=0.5", "train_tasks=60"))
-    run = only_run(tmp_path)
-    best = torch.load(run / "best.pt", weights_only=True)
+def validations(run):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    curve = {row["tasks"]: row["val/mse"] for row in rows if "val/mse" in row}
-    assert result_of(run)["best_at_tasks"] == best["tasks_seen"] == min(curve, key=curve.get) < 60
+    return {row["tasks"]: row["val/mse"] for row in rows if "val/mse" in row}
+
+
+def test_best_by_validation_is_what_is_tested(tmp_path):
+    main(*MAML, "--log-dir", tmp_path, *sets(*TINY, "agent.outer_lr=0.1", "train_tasks=96"))
+    run = only_run(tmp_path)
+    best, curve = torch.load(run / "best.pt", weights_only=True), validations(run)
+    del curve[0]
+    assert result_of(run)["best_at_tasks"] == best["tasks_seen"] == min(curve, key=curve.get) < 96
+
+
+def test_untrained_weights_win_only_by_more_than_their_interval(tmp_path, capsys):
+    """Between 0 and 12 tasks validation becomes a little worse here, and much worse with a larger step."""
+    few = sets(*TINY, "train_tasks=12", "val_tasks=30")
+    main(*MAML, "--log-dir", tmp_path / "close", *few, *sets("agent.outer_lr=1e-9"))
+    close = only_run(tmp_path / "close")
+    assert result_of(close)["best_at_tasks"] == 12
+    assert "tested the weights after 0" not in capsys.readouterr().out
+    main(*MAML, "--log-dir", tmp_path / "worse", *few, *sets("agent.outer_lr=3"))
+    worse = only_run(tmp_path / "worse")
+    assert result_of(worse)["best_at_tasks"] == 0
+    assert validations(worse)[12] > validations(worse)[0]
+    assert result_of(worse)["untrained"] == pytest.approx(validations(worse)[0])
+    said = capsys.readouterr().out
+    assert "; tested the weights after 0 of 12 tasks: validation was better before training than after it" in said
 
 
 def test_config_file_and_set_agree(tmp_path):

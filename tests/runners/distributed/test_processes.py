@@ -181,7 +181,7 @@ def test_world_size_without_a_process_group(tmp_path):
     ("words", "reason"),
     [
         (["--agent", "maml", "--meta-batch", "2", "--processes", "3"], "3 processes are too many: a meta-batch has 2"),
-        (["--agent", "finetuning", "--processes", "2"], "2 processes are too many: a minibatch can not be split"),
+        (["--agent", "finetuning", "--processes", "2"], "2 processes are too many: a minibatch cannot be split"),
         (["--agent", "finetuning", "--meta-batch", "2"], "--meta-batch: "),
         (["--agent", "maml", "--set", "env.data_dir=2024"], "env.data_dir is 2024, but must be the name of a folder"),
         (["--agent", "maml", "--precision", "bf16"], "bf16 is for Conv4's convolutions"),

@@ -76,7 +76,7 @@ def test_a_step_that_is_not_finite_is_skipped_named_and_saved(here, capsys):
         ["support", f"loss_{i}"] for i in range(3)
     ]
     assert [line for line in shown if "<- the first" in line] == [line for line in shown if "query predictions" in line]
-    assert any("meta-gradient of prior" in line and "nan" in line for line in shown)
+    assert any("meta-gradient of initialization" in line and "nan" in line for line in shown)
 
 
 def test_tasks_that_diverge_in_an_evaluation_are_counted_and_saved(here, capsys):
@@ -111,7 +111,7 @@ def test_a_run_most_of_whose_tasks_diverge_is_reported_everywhere(here, capsys):
     assert "/faults/eval-sine-" in file
     assert main("replay", file) == 0
     assert main("report", run) == 0
-    assert f"{len(bad)} tasks, whose scores are not finite" in (run / "report.html").read_text()
+    assert f"{len(bad)} tasks whose scores are not finite" in (run / "report.html").read_text()
 
 
 def test_stop_is_a_policy_too(here, capsys):
@@ -126,7 +126,7 @@ def test_stop_is_a_policy_too(here, capsys):
 
 def test_a_real_divergence_is_found_in_the_inner_loop(here, capsys):
     words = ["run", "--env", "sine", "--agent", "maml", "--log-dir", here / "runs"]
-    huge = sets(*TINY, "agent.inner_lr=1e30", "agent.inner_steps=4", "agent.clip=null")
+    huge = sets(*TINY, "agent.inner_lr=1e30", "agent.inner_steps=4", "agent.inner_clip=null", "agent.task_clip=null")
     assert main(*words, *huge) == 0
     out, err = capsys.readouterr()
     assert "24 training steps skipped" in out
@@ -155,7 +155,7 @@ def test_examining_changes_nothing(here):
     with torch.no_grad():
         agent.initialization[0, 0] = torch.nan
     before, rng = agent.initialization.clone(), torch.get_rng_state()
-    assert examine(agent, SineSampler(), [3, 4]) == [(3, "parameter prior"), (4, "parameter prior")]
+    assert examine(agent, SineSampler(), [3, 4]) == [(3, "parameter initialization"), (4, "parameter initialization")]
     assert torch.equal(before[0, 1:], agent.initialization[0, 1:])
     assert agent.initialization.grad is None
     assert torch.equal(rng, torch.get_rng_state())
@@ -166,7 +166,7 @@ def test_what_is_no_saved_episode(tmp_path, capsys):
     run = only_run(tmp_path)
     (tmp_path / "noise.pt").write_bytes(b"noise")
     for file, message in (
-        (run / "last.pt", "is no saved episode"),
+        (run / "last.pt", "is not a saved episode"),
         (tmp_path / "noise.pt", "is damaged or not one of ours"),
         (tmp_path / "none.pt", "there is no"),
     ):

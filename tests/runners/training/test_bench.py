@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runners.training.bench import Case, verify, measure, sampler_of, table
+from runners.training.bench import Case, measure, sampler_of, table, verify
 from tests.helpers.cli import fsl, main
 
 FAST = {"filters": 4, "inner_steps": 1}
@@ -47,8 +47,8 @@ def test_tasks_are_those_of_the_goal():
         (["--workload", "conv"], "unknown workload 'conv'"),
         (["--agent", "mamll"], "unknown agent 'mamll'"),
         (["--agent", "chance"], "chance is not meta-trained"),
-        (["--device", "banana"], "device 'banana' can not be used"),
-        (["--set", "seed=3"], "fsl bench takes only agent.NAME=VALUE"),
+        (["--device", "banana"], "device 'banana' cannot be used"),
+        (["--set", "seed=3"], "fsl bench takes only those, as agent.NAME=VALUE"),
         (["--agent", "turtle", "--processes", "3"], "3 processes are too many for 2 tasks per step"),
     ],
 )

@@ -52,7 +52,7 @@ def test_the_meta_gradient_is_the_sum_over_the_tasks(name):
     env, seeds = FewShotVectorEnv(sampler), task_seeds(0, "train", 0, 12)
     agent.train()
     gradients = []
-    agent.optimizer.step = lambda: gradients.append(agent.initialization.grad.clone())
+    agent.outer.optimizer.step = lambda: gradients.append(agent.initialization.grad.clone())
     inner, rows = outer_step(Stack([agent]), env, [seeds])
     assert len(inner) > 3
     assert sum(tasks for tasks, _ in inner) == 12
@@ -60,11 +60,12 @@ def test_the_meta_gradient_is_the_sum_over_the_tasks(name):
 
     for seed in seeds:
         task = sampler.sample([seed])
-        scores = agent.predict(agent.adapt(task.support), task.query.x)
+        adapted = agent.adapt(task.support)
+        scores = agent.predict(adapted, task.query.x)
         if name == "glyphs":
             scores = scores[..., : int(task.support.y.max()) + 1]  # classes that the task does not have are no answers
-        agent.accumulate(scores, task.query.y)
-    agent.meta_step()
+        agent.outer.add(adapted, scores, task.query.y)
+    agent.outer.finish()
     together, alone = gradients
     assert (together - alone).norm() < 1e-9 * alone.norm()
 
