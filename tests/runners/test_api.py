@@ -10,6 +10,7 @@ import torch
 import runners
 from agents.chance import Chance
 from fewshot_env.errors import FewShotError
+from fewshot_env.sine import SineSampler
 from runners.training import trainer as train
 from tests.helpers.cli import main, only_run, result_of
 
@@ -48,6 +49,25 @@ def test_a_class_is_an_agent(tmp_path):
     done = runners.run("glyphs", Own, {"test_tasks": 4}, "quick", tmp_path)
     assert done.result["agent"] == f"{__name__}:Own"
     assert json.loads((done.folder / "config.json").read_text())["settings"]["train_tasks"] == 0
+
+
+class Short(SineSampler):
+    """A family of tasks defined where it is used."""
+
+
+def test_a_sampler_class_is_an_environment(tmp_path):
+    done = runners.run(Short, "maml", TINY, log_dir=tmp_path)
+    assert done.result["env"] == f"{__name__}:Short"
+    assert runners.test(done.folder)["scores"] == done.result["scores"]
+    assert main("run", "--env", f"{__name__}:Short->sine", "--agent", "chance", "--log-dir", tmp_path / "pair") == 0
+    assert main("run", "--env", f"sine->{__name__}:Short", "--agent", "chance", "--log-dir", tmp_path / "other") == 0
+
+
+def test_a_moved_run_needs_neither_its_environment_nor_its_data(tmp_path, monkeypatch):
+    done = runners.run("glyphs", "maml", {**TINY, "train_tasks": 0, "agent.filters": 4}, log_dir=tmp_path / "runs")
+    moved = done.folder.rename(tmp_path / "elsewhere")
+    monkeypatch.setattr("runners.evaluation.retest.make_plan", lambda *_: pytest.fail("the environment was asked for"))
+    assert runners.load(moved).spec.class_names
 
 
 @pytest.mark.parametrize(

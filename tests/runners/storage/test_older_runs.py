@@ -1,0 +1,69 @@
+"""Run folders of the version before: other names of weights and settings, no description of the agent in checkpoints."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import runners
+from runners.config.settings import upgraded
+from tests.helpers.cli import MAML, TINY, main, only_run, result_of, sets
+
+
+def as_it_was(folder):
+    """Put a run's files into the form in which the version before wrote them."""
+    for name in ("last.pt", "best.pt"):
+        content = torch.load(folder / name, weights_only=True)
+        weights = content["agent"]["weights"]
+        weights["prior"] = weights.pop("initialization")
+        weights.move_to_end("prior", last=False)
+        for key in ("trained", "untrained", "untrained_ci95"):
+            del content[key]
+        content["settings"] = old_settings(content["settings"])
+        torch.save(content, folder / name)
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"] = old_settings(config["settings"])
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def old_settings(settings):
+    kept = {k: v for k, v in settings.items() if k not in ("agent.inner_clip", "agent.task_clip", "agent.network")}
+    return kept | {"agent.clip": 10.0, "agent.recompute": True}
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_they_are_tested_loaded_and_resumed_exactly(steps, tmp_path):
+    words = [*MAML, *sets(*TINY, f"agent.inner_steps={steps}")]
+    assert main(*words, "--log-dir", tmp_path / "whole") == 0
+    whole = only_run(tmp_path / "whole")
+    assert main(*words, "--set", "train_tasks=12", "--log-dir", tmp_path / "half") == 0
+    half = only_run(tmp_path / "half")
+    as_it_was(half)
+    assert main("eval", half) == 0
+    (again,) = half.glob("eval-*.json")
+    assert json.loads(again.read_text())["scores"] == result_of(half)["scores"]
+    assert type(runners.load(half)).__name__ == "MAML"
+
+    config = json.loads((half / "config.json").read_text())
+    config["settings"]["train_tasks"] = 24
+    (half / "config.json").write_text(json.dumps(config))
+    (half / "result.json").unlink()
+    assert main("run", "--resume", half) == 0
+    assert result_of(half)["scores"] == result_of(whole)["scores"]
+    for name, value in torch.load(whole / "last.pt", weights_only=True)["agent"]["weights"].items():
+        assert torch.equal(value, torch.load(half / "last.pt", weights_only=True)["agent"]["weights"][name])
+    shutil.rmtree(half)
+
+
+def test_settings_of_the_version_before():
+    old = {"agent": "maml", "agent.first_order": False, "agent.clip": 10.0, "agent.recompute": True}
+    new = {"agent": "maml", "agent.first_order": False}
+    assert upgraded(old | {"agent.inner_steps": 5}) == new | {
+        "agent.inner_steps": 5, "agent.inner_clip": 10.0, "agent.task_clip": 10.0,
+    }  # fmt: skip
+    assert upgraded(old | {"agent.inner_steps": 1}) == new | {
+        "agent.inner_steps": 1, "agent.inner_clip": None, "agent.task_clip": None,
+    }  # fmt: skip
+    own = {"agent": "own:Agent", "agent.clip": 3.0, "agent.recompute": 1}
+    assert upgraded(own) == own
