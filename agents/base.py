@@ -87,9 +87,13 @@ class Agent(nn.Module, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Set the grad mode around what a subclass defines; drop `stackable` where it changes what is computed."""
         super().__init_subclass__(**kwargs)
-        for name in _GRAPHED & cls.__dict__.keys():
-            setattr(cls, name, _with_grad_mode(name, cls.__dict__[name]))
-        if _COMPUTES & cls.__dict__.keys() and "stackable" not in cls.__dict__:
+        order = cls.__mro__
+        for name in _GRAPHED:
+            owner = next(c for c in order if name in c.__dict__)
+            if owner is cls or not issubclass(owner, Agent):  # a mixin's method is one of this class
+                setattr(cls, name, _with_grad_mode(name, owner.__dict__[name]))
+        declared = next(i for i, c in enumerate(order) if "stackable" in c.__dict__)
+        if any(_COMPUTES & c.__dict__.keys() for c in order[:declared]):
             cls.stackable = False
 
     def __init__(self, spec: TaskSpec, config: AgentConfig) -> None:
@@ -198,6 +202,8 @@ class Agent(nn.Module, ABC):
         if self._outer is None:
             if not any(True for _ in self.parameters()):
                 raise ValueError(f"{type(self).__name__} has no parameters to learn; set learns = False in its class")
+            for name in _BYPASSED.keys() & vars(self).keys():
+                raise FewShotError(f"{type(self).__name__} sets {name}, which training does not use; {_BYPASSED[name]}")
             self._outer = OuterStep(self)
         return self._outer
 
@@ -252,7 +258,10 @@ class Agent(nn.Module, ABC):
 _GRAPHED = {"adapt", "predict", "trajectory", "embed", "charts"}
 """Methods that carry a graph in train mode only."""
 
-_COMPUTES = {"adapt", "predict", "meta_gradient", "make_rule", "make_optimizer"}
+_COMPUTES = {
+    "adapt", "predict", "meta_gradient", "make_rule", "make_optimizer", "state", "load_state", "batch_statistics",
+    "update_statistics",
+}  # fmt: skip
 """Methods that decide what is computed; written for one run unless their class says `stackable = True`."""
 
 _BYPASSED = {

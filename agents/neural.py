@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -93,6 +93,8 @@ class NeuralAgent(Agent):
             config.network, spec.in_shape, config.hidden, config.filters, config.padding, config.precision == "bf16"
         )
         self.register_buffer("running", self.body.initial_stats())
+        for name, value in self.body.constants().items():
+            self.register_buffer(_buffer_name(name), value)
         self._seen: Tensor | None = None
         """Since the last outer step: number of tasks, and the sum of their queries' statistics [1 + M]."""
 
@@ -104,6 +106,12 @@ class NeuralAgent(Agent):
     def at_once(self) -> int | None:
         """Tasks of a meta-batch worth computing at once: as configured, else all (None), or 1."""
         return self.config.at_once or (None if self.body.batched(self.running.device) else 1)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights; the base learner's constants are those that were saved."""
+        result = super().load_state_dict(state_dict, strict, assign)
+        self.body.set_constants({name: getattr(self, _buffer_name(name)) for name in self.body.constants()})
+        return result
 
     def predict_with(self, net: Network, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Predictions of `net` with adapted weights, normalized as `config.bn` says."""
@@ -149,3 +157,8 @@ class NeuralAgent(Agent):
     def embed(self, adapted: Adapted, x: Tensor) -> Tensor:
         """The features [B, S, F] that the head reads."""
         return self.net.features(adapted.params, x, adapted.stats)
+
+
+def _buffer_name(constant: str) -> str:
+    """The name of the agent's buffer that holds a constant of the base learner (buffers have no dots)."""
+    return "constant_" + constant.replace(".", "_")

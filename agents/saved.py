@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,8 @@ def load(
         )
     try:
         saved, state = content["trained"], content["agent"]
-        name, network = saved["agent"], saved["settings"].get("network", "")
-        settings, spec = {**saved["settings"], **changes}, spec or _spec_of(saved, file)
+        name, network = str(saved["agent"]), str(saved["settings"].get("network", ""))
+        settings, spec = {**saved["settings"], **changes}, spec or spec_from(saved)
     except (KeyError, TypeError, AttributeError) as error:
         raise FewShotError(f"the checkpoint {file} is damaged; use another run, or start anew") from error
     if cls is None:
@@ -137,10 +138,11 @@ def load(
     return agent.eval()
 
 
-def _spec_of(saved: dict[str, Any], file: str | Path) -> TaskSpec:
-    if saved["spec_class"] is not None:
+def spec_from(saved: Mapping[str, Any]) -> TaskSpec:
+    """The TaskSpec that `describe` described; raises FewShotError where it is of a class of one's own."""
+    if saved.get("spec_class") is not None:
         raise FewShotError(
-            f"the tasks of {file} are described by the class {saved['spec_class']}, and a file never imports code; "
+            f"the tasks are described by the class {saved['spec_class']}, and a file never imports code; "
             "pass one: agents.load(file, spec=...)"
         )
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["spec"].items()}

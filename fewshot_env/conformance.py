@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
-
 import torch
 from torch import Tensor
 
@@ -12,19 +10,19 @@ from fewshot_env.errors import FewShotError
 from fewshot_env.sampler import TaskSampler
 from fewshot_env.shapes import varies
 
-_verified: weakref.WeakSet[TaskSampler] = weakref.WeakSet()
 
+class Verifier:
+    """Compares the first episode that it is given with the sampler's spec; later ones pass unseen."""
 
-def verified(sampler: TaskSampler, episode: Episode) -> Episode:
-    """The episode, after the first one of a sampler was compared with the sampler's spec.
+    def __init__(self) -> None:
+        self._done = False
 
-    Raises:
-        FewShotError: where shapes, types, ranges or finiteness differ from the spec.
-    """
-    if sampler not in _verified:
-        verify(sampler, episode)
-        _verified.add(sampler)
-    return episode
+    def __call__(self, sampler: TaskSampler, episode: Episode) -> Episode:
+        """The episode; raises FewShotError where shapes, types, ranges or finiteness differ from the spec."""
+        if not self._done:
+            verify(sampler, episode)
+            self._done = True
+        return episode
 
 
 def verify(sampler: TaskSampler, episode: Episode) -> None:

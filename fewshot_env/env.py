@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from fewshot_env.conformance import verified
+from fewshot_env.conformance import Verifier
 from fewshot_env.episode import Episode
 from fewshot_env.sampler import SamplerSource, TaskSampler, build_sampler
 from fewshot_env.shapes import shapes
@@ -50,6 +50,7 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         self.render_mode = render_mode
         self.observation_space: spaces.Space[Obs] = observation_space(self.sampler)  # type: ignore[assignment]
         self.action_space = action_space(self.sampler)
+        self._verified = Verifier()
         self._task: Episode | None = None
         self._task_seed = 0
         self._answers: torch.Tensor | None = None
@@ -59,7 +60,7 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(2**63))
         self._task_seed = int((options or {}).get("task_seed", drawn))
-        task = verified(self.sampler, self.sampler.sample([self._task_seed]))
+        task = self._verified(self.sampler, self.sampler.sample([self._task_seed]))
         self._task, self._answers = task.to("cpu"), None
         ((n_outputs, _, _),) = shapes(self.sampler, [self._task_seed]).tolist()
         return _observation(self._task), {"task_seed": self._task_seed, "n_outputs": n_outputs}

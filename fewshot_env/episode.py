@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_env.errors import FewShotError
+
 
 @dataclass(frozen=True)
 class Split:
@@ -99,6 +101,12 @@ class TaskSpec:
     x_range: tuple[float, float]
     y_range: tuple[float, float]
     class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.in_shape, tuple) and all(type(n) is int and n > 0 for n in self.in_shape)):
+            raise FewShotError(f"TaskSpec.in_shape is {self.in_shape!r}, but must be a tuple of positive whole numbers")
+        if not (type(self.n_outputs) is int and self.n_outputs > 0):
+            raise FewShotError(f"TaskSpec.n_outputs is {self.n_outputs!r}, but must be a positive whole number")
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """Mean loss per task [B]: cross-entropy of logits [B, Q, N], or mean squared error of values [B, Q, N]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -51,16 +52,22 @@ class Mixture:
         for name, spec in zip(self.parts, specs, strict=True):
             ours = (first.kind, first.in_shape, first.n_outputs if not self.config.minibatch else 0)
             theirs = (spec.kind, spec.in_shape, spec.n_outputs if not self.config.minibatch else 0)
+            if type(spec) is not type(first):
+                raise FewShotError(
+                    f"{'+'.join(self.parts)} mixes tasks with different losses: {type(first).__name__} and "
+                    f"{type(spec).__name__}; mix families with one TaskSpec class"
+                )
             if ours != theirs:
                 raise FewShotError(
                     f"{'+'.join(self.parts)} mixes different spaces: {next(iter(self.parts))} has {_space(first)}, "
                     f"{name} has {_space(spec)}; mix environments with equal inputs and outputs"
                 )
         x_range, y_range = _widest([s.x_range for s in specs]), _widest([s.y_range for s in specs])
-        if first.kind == "regression":
-            return TaskSpec(first.kind, first.in_shape, first.n_outputs, 1, x_range, y_range)
         names = tuple(name for spec in specs for name in spec.class_names)
-        return TaskSpec(first.kind, first.in_shape, outputs, base, x_range, (0, outputs - 1), names)
+        if first.kind == "regression":
+            return replace(first, n_base_classes=1, x_range=x_range, y_range=y_range)
+        ends = (0, outputs - 1)
+        return replace(first, n_outputs=outputs, n_base_classes=base, x_range=x_range, y_range=ends, class_names=names)
 
     def shapes(self, task_seeds: Sequence[int]) -> NDArray[np.int64]:
         """[B, 3]: each task's outputs, support items and query items."""

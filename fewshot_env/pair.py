@@ -31,7 +31,7 @@ class EnvPair:
         left, colon, right = (part.strip() for part in text.partition(":"))
         if len(names) == 1 and colon and "/" not in text and (is_known(left, folder) or is_known(right, folder)):
             names = [left, right]  # else it is module:Class
-        if len(names) > 2 or not all(names):
+        if len(names) > 2 or not all(names) or (colon and not (left and right)):
             raise FewShotError(f"--env is {text!r}, but must be NAME or 'SOURCE->TARGET', for example 'mini->cub'")
         return cls(find(names[0], folder), find(names[-1], folder))
 

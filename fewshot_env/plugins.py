@@ -51,6 +51,8 @@ def name_of(named: type | Callable[..., Any]) -> str:
     Raises:
         FewShotError: for one that is defined inside a function, which no other process could import.
     """
+    if not hasattr(named, "__qualname__"):
+        raise FewShotError(f"{type(named).__name__} is not a class or a function; name one at the top of a module")
     if "<" in named.__qualname__:
         raise FewShotError(
             f"{named.__qualname__} is defined inside a function or is a lambda; define it at the top of a module"

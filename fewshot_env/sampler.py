@@ -61,8 +61,11 @@ class TaskSampler(Protocol):
         ...
 
 
+REQUIRED = ("config", "spec", "sample", "support_size", "query_size", "fingerprint")
+"""What a sampler must have."""
+
 SamplerSource = str | type[TaskSampler] | partial[type[TaskSampler]]
-"""A sampler class, or what gives one: "module:Class", or a callable without arguments."""
+"""A sampler class, or what gives one: "module:Class", or a functools.partial without further arguments."""
 
 
 def sampler_class(source: SamplerSource) -> type[TaskSampler]:
@@ -84,7 +87,7 @@ def build_sampler(sampler: SamplerSource | TaskSampler, settings: dict[str, Any]
         cls = sampler_class(sampler)
         validate(cls.Config, settings)
         built = cls(**settings)
-        missing = [name for name in ("spec", "sample", "support_size", "query_size") if not hasattr(built, name)]
+        missing = [name for name in REQUIRED if not hasattr(built, name)]
         if missing:
             missed = ", no ".join(missing)
             raise FewShotError(f"{_name(sampler)!r} is not a TaskSampler (fewshot_env.sampler): no {missed}")

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from fewshot_env.conformance import verified
+from fewshot_env.conformance import Verifier
 from fewshot_env.episode import Episode
 from fewshot_env.sampler import SamplerSource, TaskSampler, build_sampler
 from fewshot_env.shapes import shapes, varies
@@ -55,12 +55,17 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         self.num_envs = num_envs
         self.device = torch.device(device)
         self.render_mode = render_mode
+        self._verified = Verifier()
         self._task: Episode | None = None
         self._seeds: Sequence[int] = ()
 
     def of_size(self, num_envs: int) -> FewShotVectorEnv:
         """The same tasks, so many at once: this environment, or another on its sampler."""
-        return self if num_envs == self.num_envs else FewShotVectorEnv(self.sampler, num_envs, self.device)
+        if num_envs == self.num_envs:
+            return self
+        other = FewShotVectorEnv(self.sampler, num_envs, self.device)
+        other._verified = self._verified
+        return other
 
     @property
     def single_observation_space(self) -> spaces.Dict:  # type: ignore[override]
@@ -100,7 +105,7 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         self._seeds = [int(s) for s in (options or {}).get("task_seed", drawn)]
         if len(self._seeds) != self.num_envs:
             raise ValueError(f"got {len(self._seeds)} task seeds for {self.num_envs} environments")
-        self._task = verified(self.sampler, self.sampler.sample(self._seeds)).to(self.device)
+        self._task = self._verified(self.sampler, self.sampler.sample(self._seeds)).to(self.device)
         n_outputs = int(shapes(self.sampler, self._seeds[:1])[0, 0])  # all have one shape, else sample refuses
         obs = {
             "support_x": self._task.support.x,

@@ -44,15 +44,17 @@ def run(
         The run's folder and its result.
 
     Raises:
-        FewShotError: before anything is written, where the command would refuse.
+        FewShotError: before anything is written, where the command would refuse; later where custom code fails or
+            another process is gone.
         KeyboardInterrupt: where the run was interrupted; what it printed says how to continue.
 
     Example:
         >>> done = runners.run("sine", "turtle", {"train_tasks": 500}, preset="quick")
         >>> done.result["mean"]
     """
+    from fewshot_env.errors import FewShotError
     from fewshot_env.plugins import name_of
-    from runners.distributed.stop import Interrupted
+    from runners.distributed.stop import Interrupted, RunEnded
     from runners.storage.schemas import read_result
     from runners.training import launcher
 
@@ -62,6 +64,8 @@ def run(
         (folder,) = launcher.begin({**settings, **names}, preset, Path(log_dir), 1, 1)
     except Interrupted:
         raise KeyboardInterrupt from None
+    except RunEnded:
+        raise FewShotError("another process of this run is gone; what was printed says how to continue") from None
     return Finished(folder, read_result(folder))
 
 

@@ -89,8 +89,11 @@ class OuterStep:
         sums = torch.stack([losses, scores, torch.ones_like(scores)]).view(3, agent.runs, -1).sum(2)
         self._sums = sums if self._sums is None else self._sums + sums
 
-    def finish(self, reduce: Sum = lambda tensors: None) -> list[dict[str, float]]:
+    def finish(self, reduce: Sum | None = None) -> list[dict[str, float]]:
         """Sum over processes, clip, and take the step.
+
+        Args:
+            reduce: sums over the processes that share the meta-batch; None where there is one.
 
         Returns:
             For each run "loss" and "score" (means over tasks), "grad_norm" (before clipping), and "skipped": 1 where
@@ -98,13 +101,17 @@ class OuterStep:
         """
         assert self._sums is not None, "there is nothing to learn from: call add first"
         agent = self.agent
+        if reduce is not None:  # a parameter that this process's tasks did not use may have a gradient in another
+            for p in agent.parameters():
+                p.grad = torch.zeros_like(p) if p.grad is None and p.requires_grad else p.grad
         parameters = [p for p in agent.parameters() if p.grad is not None]
         grads = [p.grad for p in parameters if p.grad is not None]
         if not grads:
             self._sums = None
             raise FewShotError(f"{type(agent).__name__}.meta_gradient left no gradient on any parameter; call backward")
         statistics = agent.batch_statistics()
-        reduce([*grads, self._sums, *statistics])
+        if reduce is not None:
+            reduce([*grads, self._sums, *statistics])
         (losses, scores, tasks), self._sums = self._sums, None
         by_run = torch.stack([torch.linalg.vector_norm(g.reshape(agent.runs, -1), dim=1) for g in grads])
         norms = by_run.square().sum(0).sqrt()

@@ -51,7 +51,7 @@ class Stack:
         member.load_state(self.state(run))
         return member
 
-    def finish_step(self, reduce: Sum = lambda tensors: None) -> list[dict[str, float]]:
+    def finish_step(self, reduce: Sum | None = None) -> list[dict[str, float]]:
         """Take the outer step whose parts were added to `agent.outer`: a row for each run."""
         rows: list[dict[str, float]] = self.agent.outer.finish(reduce)
         return rows
@@ -81,9 +81,12 @@ class Stack:
         if self.runs == 1:
             self.agent.load_state(dict(states[0]))
             return
-        for state in states:  # raises where it is another agent's
-            copy.deepcopy(self._template).load_state_dict(state["weights"])
-        self._set_weights([state["weights"] for state in states])
+        weights = []
+        for state in states:  # an agent knows older names, and refuses another one's
+            alone = copy.deepcopy(self._template)
+            alone.load_state_dict(state["weights"])
+            weights.append(alone.state_dict())
+        self._set_weights(weights)
 
     def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Load what `state` gave for every run; raises RuntimeError or KeyError where it is another agent's."""
@@ -91,7 +94,7 @@ class Stack:
         if self.runs == 1:
             return
         whole = copy.deepcopy(states[0]["optimizer"])
-        counts = [{k: float(v["step"]) for k, v in state["optimizer"]["state"].items()} for state in states]
+        counts = [{k: float(v.get("step", 0)) for k, v in state["optimizer"]["state"].items()} for state in states]
         if any(count != counts[0] for count in counts):
             raise RuntimeError("the runs' optimizers have taken different numbers of steps; resume each alone")
         for k in whole["state"]:
@@ -101,11 +104,16 @@ class Stack:
 
 def can_stack(agent: Any) -> bool:
     """Whether runs of this agent can be stacked: its class says so, and its base learner is small."""
-    small = getattr(getattr(agent, "body", None), "stackable", False)
-    axes = all(len(p) == 1 for p in agent.parameters()) and not any(b.numel() for b in agent.buffers())
-    return bool(agent.stackable and small and axes)
+    if not (agent.stackable and getattr(getattr(agent, "body", None), "stackable", False)):
+        return False
+    axes = all(p.dim() and len(p) == 1 for p in agent.parameters())
+    return axes and not any(b.numel() for b in agent.buffers())
 
 
 def _combined(parts: list[dict[str, Any]], combine: Callable[[list[Tensor]], Tensor]) -> dict[str, Any]:
-    """An optimizer's state of one parameter from those of its parts; the step count, a plain number, is the first's."""
-    return {name: combine([part[name] for part in parts]) if v.dim() else v for name, v in parts[0].items()}
+    """An optimizer's state of one parameter from those of its parts; plain numbers are those of the first."""
+
+    def has_runs(value: Any) -> bool:
+        return isinstance(value, Tensor) and value.dim() > 0
+
+    return {name: combine([part[name] for part in parts]) if has_runs(v) else v for name, v in parts[0].items()}

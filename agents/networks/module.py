@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -44,14 +44,15 @@ class ModuleBody(Body):
         self.shapes: Shapes = {f"body.{name}": (*p.shape,) for name, p in learned.items()}
         self._names = list(learned)
         self._initial = {f"body.{name}": p.detach().clone() for name, p in learned.items()}
-        frozen = {name: p.detach() for name, p in self.module.named_parameters() if not p.requires_grad}
-        self._constants = frozen | dict(self.module.named_buffers())
+        frozen = {name: p.detach().clone() for name, p in self.module.named_parameters() if not p.requires_grad}
+        self._constants = frozen | {name: b.detach().clone() for name, b in self.module.named_buffers()}
         self._constants_at: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
         self.n_features = self._checked(in_shape)
 
     def _checked(self, in_shape: tuple[int, ...]) -> int:
         """The number of features; raises FewShotError where the module cannot be a body."""
         name, rng = type(self.module).__name__, torch.get_rng_state()
+        before = {buffer: value.clone() for buffer, value in self._constants.items()}
         try:
             params = torch.cat([v.flatten() for v in self._initial.values()]) if self._initial else torch.zeros(0)
             items = torch.linspace(0, 1, 2 * math.prod(in_shape), dtype=params.dtype).view(2, *in_shape)
@@ -66,10 +67,25 @@ class ModuleBody(Body):
                 f"the network {name} draws random numbers, for example in a dropout layer; set the rate of such layers "
                 "to 0, since adaptation must be a function of the support set"
             )
+        for buffer, value in self._constants_for(params).items():
+            if not torch.equal(value, before[buffer].to(value)):
+                raise FewShotError(
+                    f"the network {name} changes its buffer {buffer} in a pass, so that tasks would influence each "
+                    "other; leave that out"
+                )
         if not (isinstance(features, Tensor) and features.dim() == 2 and len(features) == 2):
             shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise FewShotError(f"the network {name} gives {shape} for 2 items, but must give features [2, F]")
         return features.shape[1]
+
+    def constants(self) -> dict[str, Tensor]:
+        """Frozen parameters and buffers."""
+        return dict(self._constants)
+
+    def set_constants(self, values: Mapping[str, Tensor]) -> None:
+        """Replace them, by name."""
+        self._constants = {name: value.detach().clone() for name, value in values.items()}
+        self._constants_at = {}
 
     def init(self, name: str, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         """The module's own initial values; nothing is drawn."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -44,6 +45,14 @@ class Body(ABC):
         stats [B, M]: statistics to normalize with; None: those of x, which are appended to `seen`, if given, as parts
         [B, m] whose sizes sum to M.
         """
+
+    def constants(self) -> dict[str, Tensor]:
+        """What is neither learned nor a statistic, but decides what is computed: saved with the agent."""
+        return {}
+
+    def set_constants(self, values: Mapping[str, Tensor]) -> None:
+        """Replace the constants, by name."""
+        return
 
     def batched(self, device: torch.device) -> bool:
         """Whether B tasks are best computed at once."""

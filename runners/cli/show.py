@@ -52,6 +52,7 @@ def describe(name: str) -> dict[str, Any]:
     from agents.registry import AGENTS
     from agents.registry import find as find_agent
     from fewshot_env.pair import EnvPair
+    from fewshot_env.plugins import load
     from fewshot_env.registry import ENVS
     from fewshot_env.registry import find as find_env
     from fewshot_env.sampler import sampler_class
@@ -65,6 +66,10 @@ def describe(name: str) -> dict[str, Any]:
         summary = "the settings of a run; those that depend on the tasks are at the end"
         return {"name": name, "summary": summary} | _settings(RunConfig, "", paper)
     if name in ENVS or "/" in name or ("+" in name and name not in AGENTS):
+        entry = find_env(name)
+        settings = _settings(sampler_class(entry.sampler).Config, "env.", hidden=RESERVED)
+        return {"name": entry.name, "id": entry.id, "summary": entry.summary} | settings
+    if ":" in name and hasattr(load(name, f"agent or environment {name!r}"), "sample"):
         entry = find_env(name)
         settings = _settings(sampler_class(entry.sampler).Config, "env.", hidden=RESERVED)
         return {"name": entry.name, "id": entry.id, "summary": entry.summary} | settings
@@ -104,8 +109,9 @@ def _settings(
         default: dict[str, Any] = {"default": defaults.get(name, field.default)}
         if field.is_required():
             default = {"required": True}
-        elif name not in defaults and "default_in_words" in extra:  # it depends on other settings
-            default = {"default": None, "default_in_words": extra["default_in_words"]}
+        elif name not in defaults and field.default_factory is not None:
+            words = extra.get("default_in_words", "depends on other settings")
+            default = {"default": None, "default_in_words": words}
         if name not in hidden:
             settings.append({"key": prefix + name} | default | {"means": field.description or ""})
     return {"settings": settings, "paper": dict(paper)}

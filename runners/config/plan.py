@@ -16,7 +16,7 @@ from agents import registry as agent_registry
 from agents.base import Agent, AgentConfig
 from agents.engine.stack import can_stack
 from fewshot_env import registry as env_registry
-from fewshot_env.conformance import verified
+from fewshot_env.conformance import verify
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError, SettingError, is_out_of_memory, said
 from fewshot_env.pair import EnvPair
@@ -191,7 +191,7 @@ def _tasks(pair: EnvPair, chosen: Settings) -> tuple[TaskConfig, TaskConfig, Tas
     own = config.model_dump(exclude=set(RESERVED))
     family = build_sampler(pair.source.sampler, own | {"split": "train"})
     try:
-        verified(family, family.sample(task_seeds(0, "train", 0, 1)))
+        verify(family, family.sample(task_seeds(0, "train", 0, 1)))
     except FewShotError:
         raise
     except Exception as error:  # of a custom sampler

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from agents import registry
 from agents.base import Agent
-from fewshot_env.episode import Episode, Split, TaskSpec
+from agents.saved import describe, spec_from
+from fewshot_env.episode import Episode, Split
 from fewshot_env.errors import FewShotError
 from fewshot_env.sampler import TaskSampler
 from fewshot_env.settings import validate
@@ -66,13 +67,13 @@ def trace(agent: Agent, episode: Episode) -> list[Number]:
             note(f"support {name}", torch.tensor(number))
         predictions = episode.restrict(twin.predict(adapted, episode.query.x))
         note("query predictions", predictions)
-        loss = twin.spec.loss(predictions, episode.query.labels).sum()
-        note("query loss", loss)
-        if loss.requires_grad:
-            grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-            for name, grad in zip(parameters, grads, strict=True):
-                if grad is not None:
-                    note(f"meta-gradient of {name}", grad)
+        note("query loss", twin.spec.loss(predictions.detach(), episode.query.labels).sum())
+        if twin.training and twin.learns:
+            twin.zero_grad(set_to_none=True)
+            twin.meta_gradient(adapted, predictions, episode.query.labels)
+            for name, parameter in parameters.items():
+                if parameter.grad is not None:
+                    note(f"meta-gradient of {name}", parameter.grad)
     return found
 
 
@@ -98,7 +99,7 @@ def save(place: RunPlace, agent: Agent, sampler: TaskSampler, split: str, seed: 
         "fault": {"split": split, "tasks_seen": place.tasks_seen, "task_seed": seed},
         "support": [task.support.x, task.support.labels],
         "query": [task.query.x, task.query.labels],
-        "spec": dict(vars(agent.spec)),
+        **{key: value for key, value in describe(agent).items() if key in ("spec", "spec_class")},
         "weights": {name: value.clone() for name, value in agent.state_dict().items()},
         "settings": place.settings,
     }
@@ -167,7 +168,7 @@ def replay(file: Path) -> tuple[str, list[Number]]:
 
 def _saved(content: Mapping[str, Any]) -> tuple[Agent, Episode, dict[str, Any]]:
     """The agent in its mode, the task that it met, and what `save` noted about it."""
-    spec, weights, task = TaskSpec(**content["spec"]), dict(content["weights"]), content["fault"]
+    spec, weights, task = spec_from(content), dict(content["weights"]), content["fault"]
     episode = Episode(Split(*content["support"]), Split(*content["query"])).to("cpu")
     training = {"split", "task_seed", "tasks_seen"} <= set(task) and task["split"] == "train"
     registry.load_plugins()  # after the above: no code is imported for a file of another format

@@ -101,10 +101,12 @@ def best_agent(plan: Plan, folder: Path, changed: str = "the code") -> tuple[Age
 def load_best(folder: Path) -> Agent:
     """A run's agent with its best weights, on the CPU; classes that the run named by module:Class are imported.
 
-    Runs of older versions, whose checkpoints do not describe the agent, need their environment and data.
+    Runs of older versions, whose checkpoints do not describe the agent, need their environment and data; so do tasks
+    with a TaskSpec class of their own.
     """
     settings = read_settings(folder)
-    if "trained" not in checkpoint.load(folder / "best.pt"):
+    trained = checkpoint.load(folder / "best.pt").get("trained")
+    if not isinstance(trained, dict) or trained.get("spec_class") is not None:  # the environment knows its tasks
         return best_agent(make_plan(settings), folder)[0]
     agent_registry.load_plugins()
     custom = {"network": settings["agent.network"]} if ":" in str(settings.get("agent.network")) else {}

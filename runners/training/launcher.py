@@ -164,7 +164,7 @@ def _progress(file: Path) -> tuple[float, ...]:
     content = load(file)
     try:
         moments = (content["agent"]["optimizer"] or {"state": {}})["state"].values()
-        return (content["tasks_seen"], *[float(m["step"]) for m in moments])
+        return (content["tasks_seen"], *[float(m.get("step", 0)) for m in moments])
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise FewShotError(f"the checkpoint {file} is not one of such a run; use another run, or start anew") from error
 

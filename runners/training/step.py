@@ -45,4 +45,4 @@ def outer_step(
         *_, info = part_env.step(predictions)
         agent.outer.add(adapted, predictions, info["query_y"])
         inner.append((len(part), list(stack.inspect(adapted))))
-    return inner, list(stack.finish_step(group.sum))
+    return inner, list(stack.finish_step(group.sum if group.size > 1 else None))

@@ -11,8 +11,9 @@ import agents
 from fewshot_env import EnvEntry, register
 from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.errors import FewShotError
+from fewshot_env.mixture import mixture_of
 from fewshot_env.rng import uniforms
-from fewshot_env.sampler import TaskConfig
+from fewshot_env.sampler import TaskConfig, build_sampler
 from fewshot_env.vector import FewShotVectorEnv
 from tests.helpers.agents import batch_of_tasks
 from tests.helpers.cli import TINY, main, only_run, result_of, sets
@@ -110,6 +111,29 @@ def test_a_family_is_compared_once():
     for _ in range(3):
         env.reset(seed=0)
     assert len(calls) == 3
+
+
+def test_a_sampler_that_cannot_be_hashed_and_one_without_a_fingerprint():
+    unhashable = changed()
+    unhashable.__hash__ = None
+    FewShotVectorEnv(unhashable(), 2).reset(seed=0)
+    nameless = type("Nameless", (), {k: v for k, v in vars(Pair).items() if k != "fingerprint"})
+    with pytest.raises(FewShotError, match=r"'Nameless' is not a TaskSampler .*: no fingerprint"):
+        build_sampler(nameless, {})
+
+
+def test_a_mixture_keeps_the_loss_of_its_families():
+    huber = Huber(**{name: getattr(Pair.spec, name) for name in TaskSpec.__dataclass_fields__})
+    other = type("Other", (Pair,), {"spec": huber})
+    assert type(mixture_of({"a": other, "b": other})().spec) is Huber
+    with pytest.raises(FewShotError, match="mixes tasks with different losses: Huber and TaskSpec"):
+        mixture_of({"a": other, "b": Pair})()
+
+
+@pytest.mark.parametrize("in_shape", ["touch OWNED", (3, "x"), [3], (0,)])
+def test_a_spec_says_what_its_items_are(in_shape):
+    with pytest.raises(FewShotError, match=r"TaskSpec.in_shape is .*, but must be a tuple of positive whole numbers"):
+        TaskSpec("regression", in_shape, 1, 1, (0, 1), (0, 1))
 
 
 @pytest.mark.parametrize("agent", ["maml", "turtle", "lstm", "finetuning", "scratch", "chance"])

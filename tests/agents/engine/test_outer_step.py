@@ -15,7 +15,7 @@ from agents.engine.stack import Stack, can_stack
 from agents.maml import MAML
 from fewshot_env.errors import FewShotError
 from fewshot_env.sine import SineSampler
-from tests.helpers.agents import IMAGES, SINE, batch_of_tasks, tasks_for
+from tests.helpers.agents import IMAGES, SINE, batch_of_tasks, joined, tasks_for
 from tests.helpers.cli import ROOT, only_run
 
 PAGE = (ROOT / "docs" / "new-agent.md").read_text()
@@ -71,7 +71,6 @@ def test_reptile_beside_another_seed_is_what_it_is_alone(reptile):
     assert all(can_stack(member) for member in members)
     tasks = [batch_of_tasks(SINE, tasks=3, seed=seed) for seed in (1, 2)]
     stack = Stack(members)
-    from tests.helpers.agents import joined
 
     both = joined(tasks)
     adapted = stack.agent.adapt(both.support)
@@ -171,3 +170,65 @@ def test_the_base_class_sets_the_grad_mode():
     Plain.differentiates_adaptation = False
     assert not agent.train().adapt(x).requires_grad
     assert agent.predict(None, x.x).requires_grad
+
+
+def test_what_a_mixin_changes_counts_and_carries_no_graph_in_eval_mode():
+    class Louder:
+        def predict(self, adapted, query_x):
+            return 2 * self.loudness * super().predict(adapted, query_x)
+
+    class Mixed(Louder, MAML):
+        def __init__(self, spec, config):
+            super().__init__(spec, config)
+            self.loudness = torch.nn.Parameter(torch.tensor(1.0))
+
+    agent, task = agents.make(Mixed, SINE, hidden=(6,)), batch_of_tasks(SINE)
+    assert not agent.stackable
+    assert not agent.eval().predict(agent.adapt(task.support), task.query.x).requires_grad
+    check_agent(lambda: agents.make(Mixed, SINE, hidden=(6,), outer_lr=0.01), task, task, steps=5)  # a parameter []
+
+
+def test_an_optimizer_that_training_would_not_use_is_refused():
+    class Sets(MAML):
+        def __init__(self, spec, config):
+            super().__init__(spec, config)
+            self.optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+
+    agent, task = agents.make(Sets, SINE).train(), batch_of_tasks(SINE)
+    with pytest.raises(FewShotError, match="Sets sets optimizer, which training does not use; override make_optimizer"):
+        step(agent, task)
+
+
+def test_stacked_seeds_with_momentum_go_on():
+    class Momentum(MAML):
+        stackable = True
+
+        def make_optimizer(self):
+            return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
+
+    stack = Stack([agents.make(Momentum, SINE, hidden=(6,)).train() for _ in range(2)])
+    task = joined([batch_of_tasks(SINE, seed=seed) for seed in (1, 2)])
+    for _ in range(2):
+        adapted = stack.agent.adapt(task.support)
+        stack.agent.outer.add(adapted, stack.agent.predict(adapted, task.query.x), task.query.y)
+        stack.finish_step()
+    again = Stack([agents.make(Momentum, SINE, hidden=(6,)).train() for _ in range(2)])
+    again.load_states([stack.state(run) for run in range(2)])
+    for one in (stack, again):
+        adapted = one.agent.adapt(task.support)
+        one.agent.outer.add(adapted, one.agent.predict(adapted, task.query.x), task.query.y)
+        one.finish_step()
+    assert torch.equal(stack.agent.initialization, again.agent.initialization)
+
+
+def test_processes_whose_tasks_use_different_parameters():
+    """Every process sums over the same parameters; one that none of its tasks used adds zero."""
+    agent, task = agents.make("maml", SINE, hidden=(6,)).train(), batch_of_tasks(SINE)
+    agent.unused = torch.nn.Parameter(torch.ones(3))
+    agent._outer = None
+    summed = []
+    adapted = agent.adapt(task.support)
+    agent.outer.add(adapted, agent.predict(adapted, task.query.x), task.query.y)
+    agent.outer.finish(lambda tensors: summed.extend(t.shape for t in tensors))
+    assert torch.Size([3]) in summed
+    assert torch.equal(agent.unused, torch.ones(3))

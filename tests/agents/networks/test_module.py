@@ -180,6 +180,40 @@ def test_a_run_on_the_documented_network(tmp_path, monkeypatch):
     assert agents.load(run / "best.pt", network="my_networks:small").body.n_features == 64
 
 
+def noisy(in_shape):
+    """A network whose buffer and frozen weights are random."""
+    frozen = nn.Linear(2, 3).requires_grad_(False)
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), frozen, nn.Tanh())
+    module.register_buffer("unused.name".replace(".", "_"), torch.randn(2))
+    return module
+
+
+def test_constants_of_a_network_are_saved_with_the_agent(tmp_path):
+    torch.manual_seed(1)
+    agent, task = agents.make("maml", IMAGES, network=noisy), batch_of_tasks(IMAGES)
+    agents.save(agent, tmp_path / "agent.pt")
+    again = agents.load(tmp_path / "agent.pt", network=noisy)
+    answers = [each.eval().predict(each.adapt(task.support), task.query.x) for each in (agent, again)]
+    assert torch.equal(*answers)
+    assert sum(name.startswith("constant_") for name in agent.state_dict()) == 3
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("n", torch.zeros(()))
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, x):
+        self.n += 1
+        return self.linear(x) * self.n
+
+
+def test_a_buffer_that_changes_is_refused():
+    with pytest.raises(FewShotError, match="the network Counts changes its buffer n in a pass"):
+        ModuleBody(Counts(), (3,))
+
+
 class Wrong(nn.Module):
     def __init__(self, forward, has_norm):
         super().__init__()
@@ -220,6 +254,8 @@ def test_what_cannot_be_a_body_is_one_line(forward, message):
 def test_wrong_names_are_one_line(network, message):
     with pytest.raises(FewShotError, match=message):
         make_body(network, (3,), (4,), 4, 0)
+    with pytest.raises(FewShotError, match="Flatten is not a class or a function"):
+        agents.make("maml", IMAGES, network=nn.Flatten())
     with pytest.raises(FewShotError, match="is defined inside a function"):
         agents.make("maml", IMAGES, network=lambda in_shape: nn.Flatten())
 

@@ -122,7 +122,7 @@ def test_a_within_class_split_is_no_few_shot_split(mini, tmp_path):
     source = as_folders(mini[0], tmp_path / "folders")
     wnid = next((source / "train").iterdir()).name
     shutil.copytree(source / "train" / wnid, source / "test" / wnid)
-    with pytest.raises(FewShotError, match=f"class {wnid} lies in .* few-shot splits have no class in common"):
+    with pytest.raises(FewShotError, match=f"class {wnid} is in .* few-shot splits have no class in common"):
         prepare("mini", source, tmp_path / "s")
 
 

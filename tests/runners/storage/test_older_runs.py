@@ -1,4 +1,4 @@
-"""Run folders of the version before: other names of weights and settings, no description of the agent in checkpoints."""
+"""Run folders of the version before: weights and settings had other names, and agents were not described."""
 
 import json
 import shutil
@@ -15,9 +15,8 @@ def as_it_was(folder):
     """Put a run's files into the form in which the version before wrote them."""
     for name in ("last.pt", "best.pt"):
         content = torch.load(folder / name, weights_only=True)
-        weights = content["agent"]["weights"]
-        weights["prior"] = weights.pop("initialization")
-        weights.move_to_end("prior", last=False)
+        weights = dict(content["agent"]["weights"])
+        content["agent"]["weights"] = {"prior": weights.pop("initialization")} | weights
         for key in ("trained", "untrained", "untrained_ci95"):
             del content[key]
         content["settings"] = old_settings(content["settings"])
@@ -54,6 +53,22 @@ def test_they_are_tested_loaded_and_resumed_exactly(steps, tmp_path):
     for name, value in torch.load(whole / "last.pt", weights_only=True)["agent"]["weights"].items():
         assert torch.equal(value, torch.load(half / "last.pt", weights_only=True)["agent"]["weights"][name])
     shutil.rmtree(half)
+
+
+def test_several_seeds_of_the_version_before_are_resumed_side_by_side(tmp_path):
+    words = [*MAML, *sets(*TINY), "--seeds", 2]
+    assert main(*words, "--log-dir", tmp_path / "whole") == 0
+    assert main(*words, "--set", "train_tasks=12", "--log-dir", tmp_path / "half") == 0
+    whole, half = only_run(tmp_path / "whole"), only_run(tmp_path / "half")
+    for seed in ("seed0", "seed1"):
+        as_it_was(half / seed)
+        config = json.loads((half / seed / "config.json").read_text())
+        config["settings"]["train_tasks"] = 24
+        (half / seed / "config.json").write_text(json.dumps(config))
+        (half / seed / "result.json").unlink()
+    assert main("run", "--resume", half) == 0
+    for seed in ("seed0", "seed1"):
+        assert result_of(half / seed)["scores"] == result_of(whole / seed)["scores"]
 
 
 def test_settings_of_the_version_before():
