@@ -101,6 +101,8 @@ def load(
         >>> agent = agents.load("runs/NAME/best.pt")
         >>> labels = agent.act(obs)
     """
+    if Path(file).is_dir():
+        raise FewShotError(f"{file} is a folder; name a file in it, for example best.pt, or use runners.load")
     content = read(Path(file), device)
     if "trained" not in content:
         raise FewShotError(

@@ -68,8 +68,14 @@ class Episode:
     def restrict(self, predictions: Tensor) -> Tensor:
         """Scores [B, Q, N] of the n classes that the tasks' supports have: [B, Q, n]. Anything else stays as it is.
 
-        Where ways are drawn for every task, a network has outputs for the most classes.
+        Where ways are drawn for every task, a network has outputs for the most classes. Raises ValueError where the
+        predictions are not one row for each query item.
         """
+        items = tuple(self.query.x.shape[:2])
+        if predictions.dim() != 3 or predictions.shape[:2] != items:
+            raise ValueError(
+                f"predictions are {list(predictions.shape)}, but must be [B, Q, N] = [{items[0]}, {items[1]}, N]"
+            )
         y = self.support.labels
         return predictions if y.is_floating_point() or not y.numel() else predictions[..., : int(y.amax()) + 1]
 

@@ -35,7 +35,12 @@ def load(where: str, what: str) -> Any:
         for part in name.split("."):
             found = getattr(found, part)
     except (Exception, SystemExit) as error:  # importing runs code that may do anything
-        raise FewShotError(f"the {what} cannot be imported: {said(error)}") from error
+        advice = ""
+        if module == "__main__":
+            advice = "; it was defined in a script or a notebook: load it there, or pass the class (cls=)"
+        elif isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
+            advice = f"; run this where {error.name} can be imported, for example in the folder of {error.name}.py"
+        raise FewShotError(f"the {what} cannot be imported: {said(error)}{advice}") from error
     return found
 
 

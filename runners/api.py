@@ -71,14 +71,14 @@ def run(
 
 def test(  # no pytest function
     folder: str | Path,
-    env: str | None = None,  # noqa: PT028
+    env: str | type[TaskSampler] | None = None,  # noqa: PT028
     settings: Mapping[str, Any] = MappingProxyType({}),  # noqa: PT028
 ) -> dict[str, Any]:
     """Test a run's best weights on frozen episodes, as `fsl eval` does.
 
     Args:
         folder: the run's.
-        env: the environment to test on; default the run's own target.
+        env: the environment to test on, as for `run`; default the run's own target.
         settings: what differs from the run's, for example {"env.n_shot": 5}.
 
     Returns:
@@ -87,9 +87,10 @@ def test(  # no pytest function
     Raises:
         FewShotError: where there are no weights, or they do not fit.
     """
+    from fewshot_env.plugins import name_of
     from runners.evaluation.retest import retest
 
-    return retest(Path(folder), env, dict(settings))[0]
+    return retest(Path(folder), env if env is None or isinstance(env, str) else name_of(env), dict(settings))[0]
 
 
 def load(folder: str | Path) -> Agent:

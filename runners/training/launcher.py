@@ -186,12 +186,14 @@ def report(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
 
 
 def _reference(results: Sequence[dict[str, Any]]) -> str:
-    """What the score stands beside: chance, or the error before any training."""
+    """What the score stands beside: chance, or the validation error before training (of a pair it is the source's)."""
     ways = results[0]["settings"].get("env.n_way")
     if isinstance(ways, int) and ways > 0:
         return f" (chance {1 / ways:.3f})"
     untrained = [r["untrained"] for r in results if r.get("untrained") is not None]
-    return f" (untrained {sum(untrained) / len(untrained):.3f})" if untrained else ""
+    if not untrained or "->" in results[0]["env"]:
+        return ""
+    return f" (validation before training {sum(untrained) / len(untrained):.3f})"
 
 
 def _untrained(results: Sequence[dict[str, Any]]) -> str:
@@ -201,4 +203,4 @@ def _untrained(results: Sequence[dict[str, Any]]) -> str:
         return ""
     runs = "" if len(results) == 1 else f" in {len(of_none)} of {len(results)} runs"
     tasks = results[0]["trained_tasks"]
-    return f"; tested the weights after 0 of {tasks} tasks{runs}: validation was better before training than after it"
+    return f"; tested the weights after 0 of {tasks} tasks{runs}: validation was not clearly better after training"
