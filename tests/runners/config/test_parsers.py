@@ -12,7 +12,7 @@ from runners.config.settings import read_file, read_pairs
 SINE = {"env": "sine", "agent": "maml"}
 KEYS = st.sampled_from(
     ["seed", "train_tasks", "device", "threads", "on_nan", "env.n_shot", "env.noise", "env.amplitude", "env.x_range",
-     "env.harmonics", "agent.inner_lr", "agent.hidden", "agent.clip", "agent.first_order", "agent.meta_batch"]
+     "env.harmonics", "agent.inner_lr", "agent.hidden", "agent.inner_clip", "agent.first_order", "agent.meta_batch"]
 )  # fmt: skip
 ODD = st.sampled_from(
     ["2001-99-99", "0b", "0x", "1:99", "[" * 3000, "{a: " * 900, "&a [*a]", "!!python/name:os.system", ".nan", "1e999",
