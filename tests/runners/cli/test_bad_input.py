@@ -55,7 +55,7 @@ def refused(capsys, message, *words, left=None):
         (["--env", "sine", "--agent", "json:loads"], "is not an agent"),
         (["--env", "sine", "--agent", ":X"], "the agent ':X' is named ':X', but must be module:Name"),
         (["--env", "sine", "--agent", ".a:X"], "cannot be imported"),
-        (["--env", ":FewShot/Sine-v0", "--agent", "maml"], "cannot be imported"),
+        (["--env", ":FewShot/Sine-v0", "--agent", "maml"], "must be NAME or"),
         ([*SINE, *sets("agent.hidden=[-1]")], "setting agent.hidden.0 is -1"),
         ([*SINE, "--device", "meta"], "device 'meta' cannot be used"),
         ([*SINE, *sets("agent.minibatch=16")], "unknown setting 'agent.minibatch'"),
