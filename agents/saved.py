@@ -103,11 +103,22 @@ def load(
     """
     if Path(file).is_dir():
         raise FewShotError(f"{file} is a folder; name a file in it, for example best.pt, or use runners.load")
-    content = read(Path(file), device)
+    return rebuild(read(Path(file), device), Path(file), device, cls, spec, **changes)
+
+
+def rebuild(
+    content: Mapping[str, Any],
+    file: Path,
+    device: str | torch.device = "cpu",
+    cls: type[Agent] | None = None,
+    spec: TaskSpec | None = None,
+    **changes: Any,
+) -> Agent:
+    """The agent of what `read` gave; `file` is named in the messages, everything else is as in `load`."""
     if "trained" not in content:
         raise FewShotError(
             f"{file} was saved by a version that did not describe its agent; load it from its run's folder: "
-            f"runners.load({str(Path(file).parent)!r})"
+            f"runners.load({str(file.parent)!r})"
         )
     try:
         saved, state = content["trained"], content["agent"]
@@ -141,7 +152,7 @@ def load(
 
 
 def spec_from(saved: Mapping[str, Any]) -> TaskSpec:
-    """The TaskSpec that `describe` described; raises FewShotError where it is of a class of one's own."""
+    """The TaskSpec that `describe` described; raises FewShotError where it is of a custom class."""
     if saved.get("spec_class") is not None:
         raise FewShotError(
             f"the tasks are described by the class {saved['spec_class']}, and a file never imports code; "

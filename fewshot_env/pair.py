@@ -11,6 +11,11 @@ from fewshot_env.errors import FewShotError
 from fewshot_env.registry import EnvEntry, find, is_known
 
 
+def file_name(text: str) -> str:
+    """The name of an agent, an environment or a cell as part of a file's or folder's name."""
+    return re.sub(r"[^\w.+-]+", "_", text)
+
+
 @dataclass(frozen=True)
 class EnvPair:
     """The environment of meta-training and validation, and the one of the meta-test."""
@@ -45,7 +50,7 @@ class EnvPair:
     def slug(self) -> str:
         """The pair as part of a folder name."""
         names = dict.fromkeys((self.source.name, self.target.name))
-        return re.sub(r"[^\w.+-]+", "_", "-to-".join(names))
+        return file_name("-to-".join(names))
 
     def check(self, source: TaskSpec, target: TaskSpec) -> None:
         """Raise FewShotError unless tasks of both have equal spaces (one network must fit both)."""

@@ -65,11 +65,8 @@ def describe(name: str) -> dict[str, Any]:
         paper = {label: paper_protocol(spec, n_shot) for label, spec, n_shot in _kinds_of_tasks()}
         summary = "the settings of a run; those that depend on the tasks are at the end"
         return {"name": name, "summary": summary} | _settings(RunConfig, "", paper)
-    if name in ENVS or "/" in name or ("+" in name and name not in AGENTS):
-        entry = find_env(name)
-        settings = _settings(sampler_class(entry.sampler).Config, "env.", hidden=RESERVED)
-        return {"name": entry.name, "id": entry.id, "summary": entry.summary} | settings
-    if ":" in name and hasattr(load(name, f"agent or environment {name!r}"), "sample"):
+    is_env = name in ENVS or "/" in name or ("+" in name and name not in AGENTS)
+    if is_env or (":" in name and hasattr(load(name, f"agent or environment {name!r}"), "sample")):
         entry = find_env(name)
         settings = _settings(sampler_class(entry.sampler).Config, "env.", hidden=RESERVED)
         return {"name": entry.name, "id": entry.id, "summary": entry.summary} | settings

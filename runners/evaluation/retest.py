@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from agents import registry as agent_registry
 from agents import saved
 from agents.base import Agent
 from fewshot_env.errors import FewShotError
-from fewshot_env.pair import EnvPair
+from fewshot_env.pair import EnvPair, file_name
 from runners.config.machine import tune
 from runners.config.plan import Plan, data_dir_of, load_plugins, make_plan
 from runners.config.settings import Settings
@@ -61,7 +60,7 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
         (scores,) = evaluate(agent, test_env, seeds, lambda done: report(done, ""))
     result = build(plan, test_env, seeds, scores) | {"run": folder.name, "best_at_tasks": tested}
     version = short_hash([result["episode_hash"], result["settings"]])
-    what = "eval-" + re.sub(r"[^\w.+-]+", "_", plan.pair.target.name)
+    what = "eval-" + file_name(plan.pair.target.name)
     file = folder / f"{what}-{version}.json"
     try:
         if any(map(math.isnan, scores)):
@@ -105,10 +104,12 @@ def load_best(folder: Path) -> Agent:
     with a TaskSpec class of their own.
     """
     settings = read_settings(folder)
-    trained = checkpoint.load(folder / "best.pt").get("trained")
+    file = folder / "best.pt"
+    content = checkpoint.load(file)
+    trained = content.get("trained")
     if not isinstance(trained, dict) or trained.get("spec_class") is not None:  # the environment knows its tasks
         return best_agent(make_plan(settings), folder)[0]
     agent_registry.load_plugins()
     custom = {"network": settings["agent.network"]} if ":" in str(settings.get("agent.network")) else {}
     cls = agent_registry.find(settings["agent"]).load() if ":" in settings["agent"] else None
-    return saved.load(folder / "best.pt", cls=cls, **custom)
+    return saved.rebuild(content, file, cls=cls, **custom)

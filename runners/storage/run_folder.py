@@ -18,6 +18,7 @@ from typing import Any
 
 from fewshot_env import durable
 from fewshot_env.errors import FewShotError
+from fewshot_env.pair import file_name
 from runners.config.plan import Plan, versions
 from runners.storage.schemas import must_exist
 
@@ -42,7 +43,7 @@ def create_named(folder: Path, plans: Sequence[Plan]) -> list[Path]:
 
 
 def _stem(plan: Plan) -> str:
-    agent = re.sub(r"[^\w.+-]+", "_", plan.run.agent)
+    agent = file_name(plan.run.agent)
     return f"{plan.pair.slug}-{agent}"
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fewshot_env.datasets import DATASETS
+from fewshot_env.pair import file_name
 from runners.config.settings import Settings
 from runners.reproduce.machinery.statistics import Reference
 
@@ -69,7 +69,7 @@ class Cell:
         """A name for the folder of the runs that are trained for this cell."""
         words = [str(self.settings["env"]), str(self.settings["agent"])]
         words += [f"{key.split('.')[1]}{value}" for key, value in self.settings.items() if "." in key]
-        return re.sub(r"[^\w.+-]+", "_", "-".join(words).replace("->", "-to-"))
+        return file_name("-".join(words).replace("->", "-to-"))
 
     def run_settings(self, scale: Scale, seed: int, data_dir: str | None) -> Settings:
         """The settings of one run."""

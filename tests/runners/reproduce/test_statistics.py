@@ -107,7 +107,7 @@ def test_the_claims_on_fig3():
 
     assert verdicts("fig3", with_scores("fig3", one_diverges))[2:4] == [True, True]
 
-    def all_diverge(row, column):  # wider than T = 1, but T = 5 and T = 10 cannot be told apart
+    def all_diverge(row, column):  # wider than T = 1, but T = 5 and T = 10 cannot be distinguished
         return like_the_paper(row, column) if column == "T = 1" else [0.6, math.inf]
 
     assert verdicts("fig3", with_scores("fig3", all_diverge))[2] is None
