@@ -32,11 +32,15 @@ def make(name: str | type[Agent], spec: TaskSpec, n_shot: int = 1, **settings: A
     Example:
         >>> agent = agents.make("maml", gymnasium.make("FewShot/Sine-v0").unwrapped.task_spec, inner_steps=5)
     """
+    from agents.base import Agent, paper_settings
+    from fewshot_env.errors import FewShotError
     from fewshot_env.settings import validate
 
     cls, own = (find(name).load(), dict(find(name).settings)) if isinstance(name, str) else (name, {})
+    if not (isinstance(cls, type) and issubclass(cls, Agent)):
+        raise FewShotError(f"{cls!r} is not an agent; give a name, or a class derived from agents.base.Agent")
     validate(cls.Config, settings)
-    agent = cls(spec, validate(cls.Config, cls.Config.paper(spec, n_shot) | own | settings))
+    agent = cls(spec, validate(cls.Config, paper_settings(cls, spec, n_shot) | own | settings))
     if isinstance(name, str):
         agent.name = name
     return agent

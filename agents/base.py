@@ -10,22 +10,21 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from agents.charts import Chart
 from agents.engine.outer_step import OuterStep
 from fewshot_env.episode import Episode, Split, TaskSpec
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, said
+from fewshot_env.settings import SettingsModel
 
 BoundedInt = Annotated[int, Field(le=10**6)]
 """A whole number of a setting: more than any machine bears is refused before it is tried."""
 
 
-class AgentConfig(BaseModel):
+class AgentConfig(SettingsModel):
     """Settings of an agent. Subclasses add theirs; every setting has its default and its sentence here, once."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     meta_batch: BoundedInt = Field(
         1, ge=1, description="tasks per outer step; their losses are summed (Algorithm 1, line 11)"
@@ -49,6 +48,24 @@ class AgentConfig(BaseModel):
         return {}
 
 
+def _verify_spec(spec: Any) -> None:
+    if not isinstance(spec, TaskSpec):
+        raise FewShotError(
+            f"spec is a {type(spec).__name__}, but must be a TaskSpec: the unwrapped.task_spec of an environment"
+        )
+
+
+def paper_settings(cls: type[Agent], spec: TaskSpec, n_shot: int) -> dict[str, Any]:
+    """The paper's settings of an agent's class for such tasks; raises FewShotError where the class fails."""
+    _verify_spec(spec)
+    try:
+        return cls.Config.paper(spec, n_shot)
+    except FewShotError:
+        raise
+    except Exception as error:  # of a custom agent
+        raise FewShotError(f"{cls.__qualname__}.Config.paper fails: {said(error)}") from error
+
+
 class Agent(nn.Module, ABC):
     """A meta-learner: `adapt` on the support, `predict` on the query, learn from what was predicted.
 
@@ -64,7 +81,8 @@ class Agent(nn.Module, ABC):
         config: the settings, an instance of `Config`.
 
     Raises:
-        FewShotError: where a subclass overrides something that training would not call.
+        FewShotError: where `spec` or `config` is something else, or a subclass overrides something that training would
+            not call.
 
     Example:
         >>> agent = agents.make("maml", env.unwrapped.task_spec).train()
@@ -101,6 +119,12 @@ class Agent(nn.Module, ABC):
         for name, instead in _BYPASSED.items():
             if getattr(type(self), name, None) is not getattr(Agent, name, None):
                 raise FewShotError(f"{type(self).__name__} overrides {name}, which training does not call; {instead}")
+        _verify_spec(spec)
+        if not isinstance(config, self.Config):
+            raise FewShotError(
+                f"{type(self).__name__} takes its settings as {self.Config.__name__}(...), but got "
+                f"{type(config).__name__}; agents.make builds both"
+            )
         self.spec = spec
         self.config = config
         self.name = f"{type(self).__module__}:{type(self).__qualname__}"

@@ -20,7 +20,7 @@ from PIL import Image
 from agents import registry as agent_registry
 from agents.saved import describe
 from fewshot_env.data import cub, folders, mini
-from fewshot_env.data.archive import unpack
+from fewshot_env.data.archive import Budget, unpack
 from fewshot_env.data.source import PrepareOptions, SourceImage
 from fewshot_env.data.splits import split_list
 from fewshot_env.data.unpickle import read_pickle
@@ -177,7 +177,7 @@ def targets() -> dict[str, Target]:
     def split_file(data: bytes, folder: Path) -> Any:
         for name in "abc":
             put(f"{name}/1.png", b"", folder)
-        return folders.read_classes(folder, PrepareOptions(str(put("split.csv", data, folder))))
+        return folders.read_own(folder, PrepareOptions(str(put("split.csv", data, folder))))
 
     def birds(data: bytes, folder: Path) -> Any:
         head, _, tail = data.partition(b"|")
@@ -274,7 +274,7 @@ def targets() -> dict[str, Target]:
         "split CSV": Target([b"class,split\na,train\nb,val\nc,test\n"], split_file, 10),
         "CUB lists": Target([b"1 001.Black_footed_Albatross/b0.jpg\n|1 10.0 5.0 20.0 10.0\n"], birds, 10),
         "image": Target(images(), lambda d, f: SourceImage("a", "c", "train", put("a", d, f)).read(), 20),
-        "archive": Target(archives(), lambda d, f: unpack(put("a.zip", d, f), f / "in"), 14),
+        "archive": Target(archives(), lambda d, f: unpack(put("a.zip", d, f), f / "in", Budget()), 14),
         "pickle": Target([*pickles(), b"cposix\nsystem\n(S'touch owned'\ntR."], cache, 16),
         "checkpoint": Target([last, pickle.dumps(Evil())], run_of, 4),
         "saved episode": Target([fault], saved, 4),

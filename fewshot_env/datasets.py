@@ -13,7 +13,7 @@ from fewshot_env.data.source import Layout
 from fewshot_env.data.splits import split_list
 from fewshot_env.errors import FewShotError
 from fewshot_env.plugins import register_new
-from fewshot_env.store import NAME, ImageStore, is_prepared
+from fewshot_env.store import NAME, ImageStore, is_prepared, prepare_command
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,12 @@ def check_name(name: str) -> None:
         raise FewShotError(f"{name!r} cannot name a data set; use letters, digits, - and _, for example my-birds")
 
 
+def how_to_prepare(dataset: Dataset, folder: Path) -> str:
+    """The command that prepares a data set below `folder`, and the option that fetches it where it can be fetched."""
+    download = " (or --download instead of --source PATH)" if dataset.remotes else ""
+    return prepare_command(folder / dataset.name) + download
+
+
 def open_store(name: str, folder: Path) -> ImageStore:
     """Open a prepared data set.
 
@@ -148,6 +154,6 @@ def open_store(name: str, folder: Path) -> ImageStore:
         dataset = find_dataset(name)
         raise FewShotError(
             f"{dataset.title} is not prepared in {folder / name}; get {dataset.expected}, "
-            f"then run: fsl data prepare {name} --source PATH{' (or --download)' if dataset.remotes else ''}"
+            f"then run: {how_to_prepare(dataset, folder)}"
         )
     return ImageStore.open(folder / name)

@@ -10,8 +10,10 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from fewshot_env.answers import read_answers
 from fewshot_env.conformance import Verifier
 from fewshot_env.episode import Episode
+from fewshot_env.forked import use_one_thread_after_fork
 from fewshot_env.sampler import SamplerSource, TaskSampler, build_sampler
 from fewshot_env.shapes import shapes
 from fewshot_env.spaces import action_space, observation_space
@@ -45,6 +47,7 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
     def __init__(self, sampler: SamplerSource | TaskSampler, render_mode: str | None = None, **settings: Any) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode is {render_mode!r}, but must be None or 'rgb_array'")
+        use_one_thread_after_fork()
         self.sampler = build_sampler(sampler, settings)
         self.task_spec = self.sampler.spec
         self.render_mode = render_mode
@@ -58,6 +61,7 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """Sample a task. options: {"task_seed": int} samples that very task."""
         super().reset(seed=seed)
+        use_one_thread_after_fork()
         drawn = int(self.np_random.integers(2**63))
         self._task_seed = int((options or {}).get("task_seed", drawn))
         task = self._verified(self.sampler, self.sampler.sample([self._task_seed]))
@@ -66,18 +70,26 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         return _observation(self._task), {"task_seed": self._task_seed, "n_outputs": n_outputs}
 
     def step(self, action: NDArray[Any]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
-        """Score the answers `action` ([Q] labels or [Q, N] values); the terminal observation is zeros.
+        """Score the answers; the terminal observation is zeros.
 
-        Where tasks have different shapes, answers beyond the task's query items, up to the space's, are ignored.
+        Args:
+            action: classification: labels [Q], or scores [Q, N], of which the highest counts; regression: values
+                [Q, N]. Where tasks have different shapes, there may be as many as the action space has: those beyond
+                the task's query items are ignored.
+
+        Raises:
+            FewShotError: where they are neither, or a label is not in [0, N).
+            gymnasium.error.ResetNeeded: without a task, and a second time for the same.
         """
         if self._task is None or self._answers is not None:
             raise gymnasium.error.ResetNeeded("one task is one step: call reset before step")
         targets = self._task.query.labels
-        answers, n = torch.as_tensor(np.asarray(action)), targets.shape[1]
-        if answers.shape[:1] not in ((n,), (self.sampler.query_size,)):
-            raise ValueError(f"got answers of shape {tuple(answers.shape)} for {n} query items; give one for each")
-        self._answers = answers[:n].reshape(1, *targets.shape[1:])
-        reward = float(self.sampler.spec.score(self._answers, targets)[0])
+        n, given = targets.shape[1], np.shape(action)[:1]
+        surplus = self.sampler.query_size if given == (self.sampler.query_size,) else n
+        answers = read_answers(self.sampler.spec, action, (surplus,))[None, :n]
+        labels = answers.argmax(-1) if self.sampler.spec.kind == "classification" and answers.dim() == 3 else answers
+        self._answers = labels
+        reward = float(self.sampler.spec.score(answers, targets)[0])
         info = {"task_seed": self._task_seed, "query_y": _array(targets)}
         blank = {name: np.zeros_like(value) for name, value in _observation(self._task).items()}
         return blank, reward, True, False, info

@@ -1,8 +1,14 @@
-"""FewShotError: an error in the user's input. Its message says what was wrong, what was expected and what to do."""
+"""FewShotError: an error in the user's input. Its message says what was wrong, what was expected and what to do.
+
+`command` writes the command lines in messages.
+"""
 
 from __future__ import annotations
 
 import difflib
+import os
+import re
+import shlex
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,11 +18,12 @@ class FewShotError(ValueError):
     """Bad input. The command line prints the message and exits with code 2.
 
     The message is one line of printable characters: line breaks and control characters, for example from file names
-    in an archive, become spaces.
+    in an archive, become spaces. Spaces stay, so that a command in it can be pasted.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join("".join(c if c.isprintable() else " " for c in message).split()))
+        printable = "".join(c if c.isprintable() else "\n" for c in message)
+        super().__init__(re.sub(r"\s*\n\s*", " ", printable).strip())
 
 
 class SettingError(FewShotError):
@@ -36,6 +43,22 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the known name nearest to `name`, or "" where none is close."""
     near = nearest(name, known)
     return f" (did you mean {near!r}?)" if near else ""
+
+
+def command(*words: str | Path) -> str:
+    """A command line that can be pasted: a shell reads these words in it.
+
+    A relative path that begins with "-", which would be read as an option, gets "./" before it.
+    """
+    plain = (f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words)
+    return " ".join(shlex.quote(word) if word.isprintable() else _quoted_by_bytes(word) for word in plain)
+
+
+def _quoted_by_bytes(word: str) -> str:
+    r"""A word with control characters, as bash and zsh read it: $'a\x0ab'."""
+    kept = [c if c.isprintable() and c not in "\\'" else "" for c in word]
+    parts = (k or "".join(f"\\x{byte:02x}" for byte in os.fsencode(c)) for k, c in zip(kept, word, strict=True))
+    return f"$'{''.join(parts)}'"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -14,10 +14,10 @@ from torch import Tensor
 from fewshot_env.datasets import open_store
 from fewshot_env.episode import Episode, Split, TaskSpec
 from fewshot_env.errors import FewShotError
-from fewshot_env.rng import draw_distinct, uniforms
-from fewshot_env.sampler import TaskConfig
+from fewshot_env.rng import SPLITS, draw_distinct, uniforms
+from fewshot_env.sampler import EmptySplit, TaskConfig
 from fewshot_env.shapes import MAX_ITEMS, IntRange, at_least, bounds, common_shape, draw_counts
-from fewshot_env.store import ImageStore, data_dir
+from fewshot_env.store import ImageStore, data_dir, prepare_command
 
 
 class ImageConfig(TaskConfig):
@@ -47,7 +47,7 @@ class ImageSampler:
 
     Raises:
         FewShotError: where the split has too few classes, or a class too few images.
-        pydantic.ValidationError: where a setting is unknown or out of range.
+        SettingError: where a setting is unknown or has a wrong value.
 
     Example:
         >>> ImageSampler(ImageStore.open(folder), n_way=5, n_shot=1).sample([1, 2]).support.x.shape
@@ -78,7 +78,15 @@ class ImageSampler:
     def _check_split(self) -> None:
         c, where = self.config, f"the {self.config.split} split of {self.store.name}"
         if not self.classes:
-            raise FewShotError(f"{where} holds no classes; prepare a fuller copy of the data set")
+            held = [split for split in SPLITS if self.store.of_split(split)]
+            raise EmptySplit(
+                f"{where} holds no classes, only {' and '.join(held)} does; "
+                + (
+                    "name another environment to train on: 'SOURCE->TARGET'"
+                    if held == ["test"]
+                    else f"prepare it with other splits: {prepare_command(self.store.path)} --split ..."
+                )
+            )
         if c.minibatch:
             return
         if self._ways > len(self.classes):

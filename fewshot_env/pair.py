@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,15 +53,27 @@ class EnvPair:
         names = dict.fromkeys((self.source.name, self.target.name))
         return file_name("-to-".join(names))
 
-    def check(self, source: TaskSpec, target: TaskSpec) -> None:
-        """Raise FewShotError unless tasks of both have equal spaces (one network must fit both)."""
+    def check(self, source: TaskSpec, target: TaskSpec, sizes: Collection[str] = ()) -> None:
+        """Raise FewShotError unless tasks of both have equal spaces (one network must fit both).
+
+        sizes: which of "source" and "target" have the setting `size`, which the message then names.
+        """
         ours = (source.kind, source.in_shape, source.n_outputs)
         theirs = (target.kind, target.in_shape, target.n_outputs)
         if ours != theirs:
             raise FewShotError(
                 f"{self} pairs different spaces: {self.source.name} has {_space(ours)}, {self.target.name} has "
-                f"{_space(theirs)}; choose two environments with equal inputs and outputs"
+                f"{_space(theirs)}; {_remedy(source, target, sizes)}"
             )
+
+
+def _remedy(source: TaskSpec, target: TaskSpec, sizes: Collection[str]) -> str:
+    """What makes the spaces of two families equal."""
+    alike = source.kind == target.kind and len(source.in_shape) == len(target.in_shape) == 3
+    if alike and source.in_shape != target.in_shape and sizes:
+        wanted = target.in_shape if "source" in sizes else source.in_shape
+        return f"make them equal with --set env.size={wanted[1]}"
+    return "choose two environments with equal inputs and outputs"
 
 
 def _space(space: tuple[str, tuple[int, ...], int]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fewshot_env.data.download import download
-from fewshot_env.data.read import read_source
+from fewshot_env.data.pixels import colour
+from fewshot_env.data.read import read_source, without_missing
 from fewshot_env.data.source import PrepareOptions
 from fewshot_env.data.splits import split_list
 from fewshot_env.data.workspace import put_in_place, workspace
@@ -30,15 +32,16 @@ def prepare(
 ) -> ImageStore:
     """Turn a data set into 84x84 RGB images in `folder/name`; it then is an environment by its name.
 
-    Incomplete copies are accepted: listed images that are missing are counted in the index ("absent"). Grey-scale
-    images become RGB. After an error nothing is left behind, and an older version of the data set stays as it was.
+    Every image file below the source is in the data set or counted in the index with a reason ("left_out"). Incomplete
+    copies are accepted: listed images that are missing are counted, too ("absent"). After an error nothing is left
+    behind, and an older version of the data set stays as it was.
 
     Args:
         name: a known data set (`fewshot_env.datasets`), or a new name for your own images.
         source: a folder or an archive; None downloads the data set.
         folder: the folder of the prepared data sets, for example `fewshot_env.store.data_dir()`.
         progress: wraps the images to show progress while they are read.
-        options: the split, and whether to crop images to their bounding boxes.
+        options: the split, how class folders are read, the background of transparent images, whether to crop.
         skip_broken: leave out images that cannot be read, instead of raising an error.
 
     Returns:
@@ -53,6 +56,7 @@ def prepare(
     """
     dataset = find_dataset(name)
     _check_name_is_free(name)
+    background = colour(options.background)
     options = _resolve(dataset, options)
     with workspace(folder, name) as work:
         downloaded = folder / f".{name}.download"
@@ -63,20 +67,22 @@ def prepare(
                 )
             download(dataset.remotes, downloaded)
         try:
-            sources = read_source(source or downloaded, dataset.layouts, work / "unpacked", options, dataset.expected)
+            whole = read_source(source or downloaded, dataset.layouts, work / "unpacked", options, dataset.expected)
         except FewShotError as error:
             raise FewShotError(f"{error}{'' if dataset.splits else suggest(name, DATASETS)}") from error
-        present = [s for s in sources if not isinstance(s.pixels, Path) or s.pixels.exists()]
-        if not present:
+        account, absent = without_missing(whole)
+        if not account.images:
             raise FewShotError(
-                f"{source or downloaded} holds none of the {len(sources)} images that it lists; "
-                f"expected {dataset.expected}"
+                f"{source or downloaded} holds none of the {absent} images that it lists; expected {dataset.expected}"
             )
         facts: dict[str, Any] = {"title": dataset.title, "terms": dataset.terms, "resize": "Pillow bicubic, RGB"}
-        facts |= {"absent": len(sources) - len(present), "cropped": options.crop}
+        facts |= {"absent": absent, "cropped": options.crop, "background": options.background}
+        meant = "" if dataset.splits else suggest(name, DATASETS)
+        notes = (*account.notes, *([f"{name} is a data set of your own{meant}"] if meant else []))
+        facts |= {"left_out": account.left_out, "notes": notes}
         if dataset.splits:
             facts |= {"list": options.split, "official": dict(split_list(str(options.split)).official)}
-        write_store(work / "store", name, present, facts, progress, skip_broken)
+        write_store(work / "store", name, account.images, facts, progress, skip_broken, background)
         ImageStore.open(work / "store")
         put_in_place(work / "store", folder / name)
         shutil.rmtree(downloaded, ignore_errors=True)
@@ -99,6 +105,8 @@ def _resolve(dataset: Dataset, options: PrepareOptions) -> PrepareOptions:
 
     Raises FewShotError for what the data set does not have.
     """
+    if options.classes != DEFAULTS.classes and dataset.splits:
+        raise FewShotError(f"--classes is for your own images; {dataset.title} has its published classes")
     if options.crop and not dataset.has_boxes:
         raise FewShotError(f"{dataset.title} has no bounding boxes; leave out --crop")
     if not dataset.splits:
@@ -106,4 +114,4 @@ def _resolve(dataset: Dataset, options: PrepareOptions) -> PrepareOptions:
     split = options.split or next(iter(dataset.splits))
     if split not in dataset.splits:
         raise FewShotError(f"--split is {split!r}, but {dataset.title} has the splits {', '.join(dataset.splits)}")
-    return PrepareOptions(dataset.splits[split], options.crop)
+    return replace(options, split=dataset.splits[split])

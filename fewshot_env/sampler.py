@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fewshot_env import plugins
 from fewshot_env.episode import Episode, TaskSpec
-from fewshot_env.errors import FewShotError
-from fewshot_env.settings import validate
+from fewshot_env.errors import FewShotError, is_out_of_memory, said
+from fewshot_env.settings import SettingsModel, validate
 
 
-class TaskConfig(BaseModel):
+class EmptySplit(FewShotError):
+    """A split of the data holds no classes: a run then goes without validation, if that is the one."""
+
+
+class TaskConfig(SettingsModel):
     """Settings that every task family has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     split: Literal["train", "val", "test"] = Field("train", description="meta-train, meta-val or meta-test tasks")
     minibatch: int = Field(
@@ -81,12 +83,19 @@ def sampler_class(source: SamplerSource) -> type[TaskSampler]:
 def build_sampler(sampler: SamplerSource | TaskSampler, settings: dict[str, Any]) -> TaskSampler:
     """Make a sampler from its class and settings; a ready sampler takes no settings.
 
-    Raises FewShotError for a wrong setting, and where the class lacks something that every sampler has.
+    Raises FewShotError for a wrong setting, and where the class fails or lacks something that every sampler has.
     """
     if isinstance(sampler, str | type | partial):
         cls = sampler_class(sampler)
         validate(cls.Config, settings)
-        built = cls(**settings)
+        try:
+            built = cls(**settings)
+        except FewShotError:
+            raise
+        except Exception as error:  # of a custom sampler
+            if is_out_of_memory(error):
+                raise
+            raise FewShotError(f"the sampler {cls.__qualname__} cannot be built: {said(error)}") from error
         missing = [name for name in REQUIRED if not hasattr(built, name)]
         if missing:
             missed = ", no ".join(missing)

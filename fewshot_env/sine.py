@@ -54,7 +54,7 @@ class SineSampler:
             (standard deviation), amplitude, phase and x_range (each (low, high); phase and x in radians), harmonics.
 
     Raises:
-        pydantic.ValidationError: where a setting is unknown or out of range.
+        SettingError: where a setting is unknown or has a wrong value.
 
     Example:
         >>> SineSampler(n_shot=5, n_query=50).sample([1, 2]).support.x.shape

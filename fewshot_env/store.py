@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, command
 from fewshot_env.rng import SPLITS
+from fewshot_env.settings import fit
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 FORMAT = {"format": "fewshot-store", "version": 1}
@@ -31,6 +32,12 @@ def data_dir(given: str | Path | None = None) -> Path:
         return Path(given)
     home = os.environ.get("FSL_HOME")
     return (Path(home) if home else Path.home() / ".cache" / "fsl") / "data"
+
+
+def prepare_command(folder: Path) -> str:
+    """The command that prepares the data set whose folder this is, from the user's PATH."""
+    where: list[str | Path] = [] if folder.parent == data_dir() else ["--data-dir", folder.parent]
+    return command("fsl", "data", "prepare", folder.name, "--source", "PATH", *where)
 
 
 def is_prepared(folder: Path) -> bool:
@@ -63,6 +70,10 @@ class _Index(BaseModel):
     official: dict[str, list[int]] = {}
     absent: int = 0
     skipped: list[str] = []
+    constant: list[str] = []
+    several_frames: int = 0
+    left_out: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,13 +108,13 @@ class ImageStore:
         Raises:
             FewShotError: where a file is missing or damaged, or was not written by `prepare`.
         """
-        again = f"prepare it again: fsl data prepare {path.name} --source PATH"
+        again = f"prepare it again: {prepare_command(path)}"
         try:
             index = json.loads((path / "index.json").read_text())
             images = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
-            if {k: index[k] for k in FORMAT} != FORMAT:
+            if not isinstance(index, dict) or {k: index.get(k) for k in FORMAT} != FORMAT:
                 raise ValueError("it has another format")
-            classes = _Index.model_validate(index).classes
+            classes = fit(_Index, index).classes
             _check_order(classes)
             held = sum(c.count for c in classes)
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != held:
@@ -135,11 +146,26 @@ class ImageStore:
             if official and official != [len(held), images]:
                 part += f" (of {official[0]}, {official[1]})"
             parts.append(part)
-        if absent := self.index.get("absent", 0):
-            parts.append(f"{absent} listed images absent")
-        if skipped := len(self.index.get("skipped", ())):
-            parts.append(f"{skipped} broken images left out")
-        return "; ".join(parts)
+        return "; ".join([*parts, *self.account()])
+
+    def account(self) -> list[str]:
+        """What became of the image files that are not in the data set, or are so in part; one phrase each."""
+        index, lines = self.index, []
+        if absent := index.get("absent", 0):
+            lines.append(f"{absent} listed images absent")
+        reasons = dict(index.get("left_out", {}))
+        if skipped := len(index.get("skipped", ())):
+            reasons["unreadable or tiny (--skip-broken)"] = skipped
+        if reasons:
+            total, by_count = sum(reasons.values()), sorted(reasons.items(), key=lambda item: -item[1])
+            each = ", ".join(f"{count} {reason}" for reason, count in by_count)
+            lines.append(f"left out: {total} {'file' if total == 1 else 'files'}: {each}")
+        if frames := index.get("several_frames", 0):
+            lines.append(f"{frames} with several frames, of which the first was taken")
+        if constant := index.get("constant", ()):
+            names = ", ".join(constant[:3]) + (", ..." if len(constant) > 3 else "")
+            lines.append(f"{len(constant)} constant or nearly so ({names})")
+        return lines
 
 
 def _check_order(classes: tuple[ImageClass, ...]) -> None:

@@ -13,8 +13,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from fewshot_env.answers import read_answers
 from fewshot_env.conformance import Verifier
 from fewshot_env.episode import Episode
+from fewshot_env.forked import use_one_thread_after_fork
 from fewshot_env.sampler import SamplerSource, TaskSampler, build_sampler
 from fewshot_env.shapes import shapes, varies
 from fewshot_env.spaces import action_space, observation_space
@@ -25,7 +27,8 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
 
     Tensors stay on `device`. `step` takes labels [B, Q], values [B, Q, N], or scores [B, Q, N], of which it takes the
     argmax; what it scores is detached, so that predictions may carry their graph.
-    Rewards are tensors, so Gymnasium's numpy wrappers for vector environments do not apply.
+    Gymnasium's wrappers for vector environments take numpy: put `fewshot_env.numpy_vector.NumpyVector` around
+    the environment first.
 
     Where tasks have different shapes, the tasks of a batch have one: that of the first task drawn. `info["n_outputs"]`
     is the number of their classes, n <= N; scores may have n or N columns.
@@ -50,6 +53,7 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         render_mode: None = None,
         **settings: Any,
     ) -> None:
+        use_one_thread_after_fork()
         self.sampler = build_sampler(sampler, settings)
         self.task_spec = self.sampler.spec
         self.num_envs = num_envs
@@ -95,6 +99,7 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         A list of seeds samples at each place what the plain environment samples with that seed.
         Raises FewShotError where tasks that were asked for have different shapes.
         """
+        use_one_thread_after_fork()
         if isinstance(seed, list):
             self._np_random = np.random.default_rng([0 if s is None else s for s in seed])
             drawn = [_first_seed(int(self.np_random.integers(2**63)) if s is None else s) for s in seed]
@@ -127,12 +132,16 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         return kept[: self.num_envs]
 
     def step(self, actions: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Score the answers of B tasks: rewards [B], all terminated, info["query_y"] as [B, Q] or [B, Q, N]."""
+        """Score the answers of B tasks: rewards [B], all terminated, info["query_y"] as [B, Q] or [B, Q, N].
+
+        Raises FewShotError where the answers are not what `fewshot_env.answers` reads; the tasks stay as they were.
+        """
         if self._task is None:
             raise gymnasium.error.ResetNeeded("one task is one step: call reset before step")
-        task, self._task = self._task, None
-        targets = task.query.labels
-        rewards = self.sampler.spec.score(torch.as_tensor(actions, device=self.device).detach(), targets)
+        task, targets = self._task, self._task.query.labels
+        spec = self.sampler.spec
+        rewards = spec.score(read_answers(spec, actions, tuple(targets.shape[:2]), self.device), targets)
+        self._task = None
         blank = {
             "support_x": torch.zeros((), device=self.device).expand(task.support.x.shape),
             "support_y": torch.zeros_like(task.support.labels),

@@ -43,12 +43,31 @@ def is_archive(file: Path) -> bool:
     return start.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b")) or start[257:262] == b"ustar"
 
 
-def unpack(archive: Path, into: Path) -> None:
-    """Unpack a zip, tar or tar.gz file.
+class Budget:
+    """How much archives may hold, all of one data set together; counts members and bytes, and rejects unsafe paths."""
+
+    def __init__(self) -> None:
+        self.members = self.bytes = 0
+
+    def count(self, name: str, size: int) -> None:
+        """Take note of a member."""
+        if not name:
+            raise _UnsafeArchive("it has a member without a name")
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
+            raise _UnsafeArchive(f"its member {name[:80]!r} leads outside the folder")
+        self.members, self.bytes = self.members + 1, self.bytes + size
+        if self.members > MAX_MEMBERS or self.bytes > MAX_BYTES:
+            raise _UnsafeArchive(f"it holds more than {MAX_MEMBERS} members or {MAX_BYTES / 2**30:.0f} GiB")
+
+
+def unpack(archive: Path, into: Path, budget: Budget) -> None:
+    """Unpack a zip, tar or tar.gz file. Backslashes in the names of a zip, as Windows writes them, separate folders.
 
     Args:
         archive: the file.
         into: the folder to unpack into; it is created where missing.
+        budget: what the archives of one data set may hold together.
 
     Raises:
         FewShotError: where the file is not an archive, truncated or damaged; where it has members outside `into`,
@@ -58,9 +77,9 @@ def unpack(archive: Path, into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     try:
         if zipfile.is_zipfile(archive):
-            _unzip(archive, into)
+            _unzip(archive, into, budget)
         else:
-            _untar(archive, into)
+            _untar(archive, into, budget)
     except _UnsafeArchive as error:
         raise FewShotError(f"{archive} is not safe to unpack: {error}; get it from its authors") from error
     except DAMAGE_ERRORS as error:
@@ -78,26 +97,9 @@ class _UnsafeArchive(Exception):
     """An archive holds something that a data set never needs."""
 
 
-class _Budget:
-    """Counts members and bytes, and rejects paths that lead outside the folder."""
-
-    def __init__(self) -> None:
-        self.members = self.bytes = 0
-
-    def count(self, name: str, size: int) -> None:
-        if not name:
-            raise _UnsafeArchive("it has a member without a name")
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
-            raise _UnsafeArchive(f"its member {name[:80]!r} leads outside the folder")
-        self.members, self.bytes = self.members + 1, self.bytes + size
-        if self.members > MAX_MEMBERS or self.bytes > MAX_BYTES:
-            raise _UnsafeArchive(f"it holds more than {MAX_MEMBERS} members or {MAX_BYTES / 2**30:.0f} GiB")
-
-
-def _unzip(archive: Path, into: Path) -> None:
+def _unzip(archive: Path, into: Path, budget: Budget) -> None:
     with zipfile.ZipFile(archive) as opened:
-        members, budget = opened.infolist(), _Budget()
+        members = opened.infolist()
         for member in members:
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -106,16 +108,16 @@ def _unzip(archive: Path, into: Path) -> None:
                 raise _UnsafeArchive("it has a password")
             budget.count(member.filename, member.file_size)
         for member in members:
+            member.filename = member.filename.replace("\\", "/")
             opened.extract(member, into)
 
 
-def _untar(archive: Path, into: Path) -> None:
+def _untar(archive: Path, into: Path, budget: Budget) -> None:
     with archive.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         stream: Any = _BoundedReader(gzip.GzipFile(fileobj=raw) if zipped else raw)
         with tarfile.open(fileobj=stream, mode="r:") as opened:
-            budget = _Budget()
             for member in opened:
                 if not (member.isfile() or member.isdir()):
                     raise _UnsafeArchive(f"its member {member.name[:80]!r} is a link or a device")

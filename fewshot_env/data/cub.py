@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewshot_env.data.source import Layout, PrepareOptions, SourceImage, read_text
+from fewshot_env.data.pixels import Box
+from fewshot_env.data.source import Layout, Listing, PrepareOptions, SourceImage, read_text
 from fewshot_env.data.splits import split_list
 from fewshot_env.errors import FewShotError
 
-Box = tuple[float, float, float, float]
 
-
-def read_cub(root: Path, options: PrepareOptions) -> list[SourceImage]:
+def read_cub(root: Path, options: PrepareOptions) -> Listing:
     """Read every image of images.txt, split by a published list (Chen et al. 2019, or Meta-Dataset's)."""
     splits = split_list(options.split or "cub")
     boxes = _boxes(root / "bounding_boxes.txt") if options.crop else {}
     table = root / "images.txt"
-    images = []
+    images, dropped = [], {}
     for line in read_text(table).splitlines():
         number, _, file = line.strip().partition(" ")
         class_name, _, name = file.partition("/")
@@ -26,11 +25,13 @@ def read_cub(root: Path, options: PrepareOptions) -> list[SourceImage]:
             raise FewShotError(
                 f"{root / 'bounding_boxes.txt'} has no box for image {number}; expected one for each image"
             )
-        if name not in splits.dropped:
-            place = root / "images" / class_name / name
+        place = root / "images" / class_name / name
+        if name in splits.dropped:
+            dropped[place] = f"left out by the {splits.title} split"
+        else:
             split = splits.find_split(class_name, str(table))
             images.append(SourceImage(name, class_name, split, place, boxes.get(number)))
-    return images
+    return Listing(images, dropped)
 
 
 def _boxes(table: Path) -> dict[str, Box]:

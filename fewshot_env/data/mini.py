@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_env.data.folders import SPLIT_FOLDERS, split_folders
-from fewshot_env.data.source import Layout, PrepareOptions, SourceImage, images_in, read_table
+from fewshot_env.data.folders import has_split_folders, split_folders
+from fewshot_env.data.source import Layout, Listing, PrepareOptions, SourceImage, images_in
 from fewshot_env.data.splits import split_list
+from fewshot_env.data.tables import read_columns
 from fewshot_env.data.unpickle import read_pickle
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
@@ -22,10 +23,13 @@ def read_csv(root: Path, _: PrepareOptions) -> list[SourceImage]:
     sources: list[SourceImage] = []
     for split in SPLITS:
         table = root / f"{split}.csv"
-        for row in read_table(table):
-            file, wnid = row.get("filename"), row.get("label")
+        rows = read_columns(table, ("file", "label"))
+        if rows is None:
+            raise FewShotError(f"{table} must have the columns filename,label")
+        for number, row in enumerate(rows, 2):
+            file, wnid = row["file"], row["label"]
             if not file or not wnid:
-                raise FewShotError(f"{table} must have the columns filename,label; found {sorted(map(str, row))}")
+                raise FewShotError(f"{table}, line {number}: expected a file and its label, found {[file, wnid]}")
             if Path(file).name != file:
                 raise FewShotError(
                     f"{table} names the file {file!r}; expected names of files in images/, without folders"
@@ -44,18 +48,21 @@ def read_folders(root: Path, _: PrepareOptions) -> list[SourceImage]:
     return sources
 
 
-def read_cache(root: Path, _: PrepareOptions) -> list[SourceImage]:
+def read_cache(root: Path, _: PrepareOptions) -> Listing:
     """Read `mini-imagenet-cache-{train,val,test}.pkl`: image_data [n, 84, 84, 3] and class_dict {wnid: indices}."""
-    sources = []
+    sources: list[SourceImage] = []
+    without: dict[str, int] = {}
     for split in SPLITS:
         file = _pickle(root, "mini-imagenet-cache-{}.pkl", split)
-        data = read_pickle(file)
+        data = {_text(key): value for key, value in read_pickle(file).items()}
         images, classes = _images(data, "image_data", file), data.get("class_dict")
         if not isinstance(classes, Mapping):
             raise FewShotError(f"{file} holds no class_dict; expected the classes with the indices of their images")
+        before = len(sources)
         for wnid, indices in classes.items():
-            sources += _of_class(images, str(wnid), indices, split, file)
-    return sources
+            sources += _of_class(images, _text(wnid), indices, split, file)
+        without[f"in no class of {file.name}"] = len(images) - len({s.name for s in sources[before:]})
+    return Listing(sources, uncounted=without)
 
 
 def read_category_split(root: Path, _: PrepareOptions) -> list[SourceImage]:
@@ -66,7 +73,7 @@ def read_category_split(root: Path, _: PrepareOptions) -> list[SourceImage]:
     sources = []
     for split in SPLITS:
         file = _pickle(root, "miniImageNet_category_split_{}.pickle", split)
-        data = read_pickle(file)
+        data = {_text(key): value for key, value in read_pickle(file).items()}
         images, names, labels = _images(data, "data", file), data.get("catname2label"), data.get("labels")
         if not isinstance(names, Mapping) or labels is None or len(labels) != len(images):
             raise FewShotError(
@@ -74,7 +81,7 @@ def read_category_split(root: Path, _: PrepareOptions) -> list[SourceImage]:
             )
         of_label = np.asarray(labels)
         for wnid, label in names.items():
-            sources += _of_class(images, str(wnid), np.flatnonzero(of_label == int(label)), split, file)
+            sources += _of_class(images, _text(wnid), np.flatnonzero(of_label == int(label)), split, file)
         if len(sources) != len({s.name for s in sources}) or sum(s.split == split for s in sources) != len(images):
             raise FewShotError(f"{file}: catname2label does not name every label; expected one name per label")
     return sources
@@ -93,10 +100,23 @@ def _pickle(root: Path, pattern: str, split: str) -> Path:
 
 
 def _images(data: Mapping[str, Any], key: str, file: Path) -> NDArray[np.uint8]:
+    """The images of a pickle as uint8 [n, H, W, 3], from whole numbers or floats of [0, 255] or [0, 1], HWC or CHW."""
     images = data.get(key)
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise FewShotError(f"{file} holds no images under {key!r}; expected uint8 [n, 84, 84, 3]")
-    return images
+    if not isinstance(images, np.ndarray) or images.ndim != 4 or 3 not in (images.shape[3], images.shape[1]):
+        shape = getattr(images, "shape", type(images).__name__)
+        raise FewShotError(f"{file} holds no images under {key!r} but {shape}; expected [n, 84, 84, 3]")
+    images = images if images.shape[3] == 3 else images.transpose(0, 2, 3, 1)
+    if images.dtype == np.uint8 or not images.size:
+        return images.astype(np.uint8, copy=False)
+    low, high = float(images.min()), float(images.max())
+    if not 0 <= low <= high <= 255:
+        raise FewShotError(f"{file} holds images from {low:g} to {high:g}; expected numbers in [0, 255], or in [0, 1]")
+    scale = 255 if images.dtype.kind == "f" and high <= 1 else 1
+    return np.concatenate([np.rint(scale * part).astype(np.uint8) for part in np.array_split(images, 100)])
+
+
+def _text(name: Any) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
 def _of_class(images: NDArray[np.uint8], wnid: str, indices: Any, split: str, file: Path) -> list[SourceImage]:
@@ -123,5 +143,5 @@ LAYOUTS = (
         lambda root: any(root.glob("miniImageNet_category_split_*.pickle")),
         read_category_split,
     ),
-    Layout("folders train/, val/, test/ with a folder for each class", SPLIT_FOLDERS.fits, read_folders),
+    Layout("folders train/, val/, test/ with a folder for each class", has_split_folders, read_folders),
 )

@@ -1,34 +1,17 @@
-"""SourceImage: one image to be prepared; Layout: one form in which people have a data set; tools for reading both."""
+"""SourceImage: one image to be prepared; Layout: one form in which people have a data set; what its reader lists."""
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot_env.data.inventory import is_system, take_stock
+from fewshot_env.data.pixels import WHITE, Box, Colour, Decoded, decode
 from fewshot_env.errors import FewShotError
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-SIZE = 84
-MIN_SIDE = 8
-IMAGE_FILES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "BMP",
-    "GIF",
-    "TIFF",
-    "WEBP",
-    "PPM",
-)  # decoded by Pillow itself; EPS, for example, is a program
 
 
 @dataclass(frozen=True)
@@ -47,42 +30,21 @@ class SourceImage:
     class_name: str
     split: str
     pixels: Path | NDArray[np.uint8]
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
 
-    def read(self) -> NDArray[np.uint8]:
-        """Decode the image and resize it to 84x84, without keeping its aspect ratio (as the published code does).
-
-        Returns:
-            RGB, uint8 [84, 84, 3].
-
-        Raises:
-            FewShotError: where the file is not a readable image, or a side has fewer than 8 pixels.
-        """
-        from PIL import Image
-
-        if isinstance(self.pixels, np.ndarray) and self.pixels.shape == (SIZE, SIZE, 3):
-            return self.pixels
-        where = self.pixels if isinstance(self.pixels, Path) else self.name
+    def decode(self, background: Colour = WHITE) -> Decoded:
+        """Read the image (fewshot_env.data.pixels.decode); raises FewShotError, with its name, where that fails."""
         try:
-            if isinstance(self.pixels, np.ndarray):
-                return _resized(Image.fromarray(self.pixels), self.box)
-            with Image.open(self.pixels, formats=FORMATS) as image:
-                return _resized(image.convert("RGB"), self.box)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return decode(self.pixels, self.box, background)
+        except FewShotError as error:
+            where = self.pixels if isinstance(self.pixels, Path) else self.name
             raise FewShotError(
                 f"{where} is not a readable image ({error}); replace it, or leave out such images with --skip-broken"
             ) from error
 
-
-def _resized(image: Image.Image, box: tuple[float, float, float, float] | None) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    if box is not None:
-        left, top, right, bottom = max(0, int(box[0])), max(0, int(box[1])), math.ceil(box[2]), math.ceil(box[3])
-        image = image.crop((left, top, min(image.width, right), min(image.height, bottom)))
-    if min(image.size) < MIN_SIDE:
-        raise ValueError(f"it has {image.width}x{image.height} pixels, fewer than {MIN_SIDE} on a side")
-    return np.asarray(image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+    def read(self) -> NDArray[np.uint8]:
+        """The pixels of the image on white, RGB, uint8 [84, 84, 3]; raises as `decode`."""
+        return self.decode().rgb
 
 
 @dataclass(frozen=True)
@@ -90,12 +52,34 @@ class PrepareOptions:
     """What the user chose.
 
     Attributes:
-        split: the name of a published split, a ratio ("60/20/20") or a CSV file; None for the data set's default.
+        split: the name of a published split, a ratio ("60/20/20"), "test" (all classes) or a CSV file; None for the
+            data set's default.
         crop: whether to crop images to their bounding boxes.
+        classes: of nested class folders: "leaf" or "top" (fewshot_env.data.folders).
+        background: what transparent parts of images are laid over, a colour.
     """
 
     split: str | None = None
     crop: bool = False
+    classes: str = "leaf"
+    background: str = "white"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a reader lists, and what it leaves out with its reason.
+
+    Attributes:
+        images: the images of the data set.
+        left_out: why image files below the source are not in it, by file: "not listed in train.csv".
+        uncounted: the same for what is not a file (images in a pickle): how many, by reason.
+        notes: what else the user should be told, one line each.
+    """
+
+    images: list[SourceImage]
+    left_out: Mapping[Path, str] = field(default_factory=dict)
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,22 +89,23 @@ class Layout:
     Attributes:
         description: what a folder of this layout holds, for messages: "a folder of images for each class".
         fits: whether a folder has this layout.
-        read: lists the images in such a folder; it raises FewShotError where something is wrong with them.
+        read: lists the images in such a folder, as a list or a Listing; it raises FewShotError where something is
+            wrong with them.
     """
 
     description: str
     fits: Callable[[Path], bool]
-    read: Callable[[Path, PrepareOptions], list[SourceImage]]
+    read: Callable[[Path, PrepareOptions], list[SourceImage] | Listing]
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders in `folder`, sorted; without hidden ones and those that macOS adds to archives."""
-    return sorted(f for f in folder.iterdir() if f.is_dir() and f.name[0] != "." and f.name != "__MACOSX")
+    """The folders in `folder`, sorted; without hidden ones and those that systems add (__MACOSX, @eaDir, ...)."""
+    return sorted(f for f in folder.iterdir() if f.is_dir() and not is_system(f.name))
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files in `folder`, sorted; judged by their file extension."""
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_FILES and f.name[0] != "." and f.is_file())
+    """The image files in `folder`, sorted."""
+    return take_stock(folder, deep=False).images
 
 
 def read_text(file: Path) -> str:
@@ -131,17 +116,9 @@ def read_text(file: Path) -> str:
         raise FewShotError(f"{file} is not a text file; expected the one that comes with the data set") from error
 
 
-def read_table(file: Path) -> list[dict[str, str]]:
-    """Read a CSV file with a header line as a list of rows; raises FewShotError where it is not CSV."""
-    try:
-        return list(csv.DictReader(read_text(file).splitlines()))
-    except csv.Error as error:
-        raise FewShotError(f"{file} is not a CSV file ({error}); expected one line per entry") from error
-
-
-def folders_within(folder: Path, depth: int = 2) -> Iterator[Path]:
-    """Yield `folder`, then the folders inside it, level by level, at most `depth` levels deep."""
+def folders_within(folder: Path, depth: int = 2) -> Iterator[list[Path]]:
+    """Yield [`folder`], then the list of the folders inside it, level by level, at most `depth` levels deep."""
     level: Iterable[Path] = [folder]
     for _ in range(depth + 1):
-        yield from level
+        yield list(level)
         level = [inner for outer in level for inner in folders_in(outer)]

@@ -42,6 +42,7 @@ def verify_store(store: ImageStore) -> Verification:
         f"checksum: right (sha256 {actual[:16]})",
         f"splits: no class in two of them; {_compare_with_list(store, again)}",
         f"holds: {store.holdings()}",
+        *store.index.get("notes", ()),
         f"groups of identical images: {len(duplicates)}, of which across splits: {len(across)}",
         *("  " + " = ".join(_label(store, i) for i in group[:MAX_SHOWN]) for group in shown),
     )

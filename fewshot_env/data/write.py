@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from fewshot_env import durable
-from fewshot_env.data.source import SIZE, SourceImage
+from fewshot_env.data.pixels import SIZE, Colour
+from fewshot_env.data.source import SourceImage
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
 from fewshot_env.store import FORMAT, ImageClass
@@ -26,6 +27,7 @@ def write_store(
     facts: dict[str, Any],
     progress: Progress,
     skip_broken: bool,
+    background: Colour,
 ) -> None:
     """Write images, sorted by split and class, as a prepared data set.
 
@@ -38,6 +40,7 @@ def write_store(
         facts: entries to add to the index.
         progress: wraps the images to show progress while they are read.
         skip_broken: leave out images that cannot be read, and list them in the index ("skipped").
+        background: what transparent parts of images are laid over.
 
     Raises:
         FewShotError: where an image cannot be read, or none with `skip_broken`.
@@ -49,16 +52,22 @@ def write_store(
     counts: dict[tuple[str, str], int] = {}
     kept: list[str] = []
     skipped: list[str] = []
+    constant: list[str] = []
+    several_frames = 0
     with (folder / "images.npy").open("wb") as out:
         _header(out, len(order))
         for source in progress(order):
             try:
-                pixels = np.ascontiguousarray(source.read())
+                decoded = source.decode(background)
             except FewShotError:
                 if not skip_broken:
                     raise
                 skipped.append(f"{source.class_name}/{source.name}")
                 continue
+            pixels = np.ascontiguousarray(decoded.rgb)
+            several_frames += decoded.frames > 1
+            if decoded.nearly_constant:
+                constant.append(f"{source.class_name}/{source.name}")
             out.write(pixels.data)
             digest.update(pixels.data)
             key = (source.class_name, source.split)
@@ -70,7 +79,8 @@ def write_store(
         raise FewShotError(f"none of the {len(order)} images of {name} can be read")
     ends = np.cumsum([0, *counts.values()]).tolist()
     classes = [ImageClass(*key, start, count) for (key, count), start in zip(counts.items(), ends, strict=False)]
-    index = FORMAT | {"name": name, "sha256": digest.hexdigest()} | facts | {"skipped": skipped}
+    index = FORMAT | {"name": name, "sha256": digest.hexdigest()} | facts
+    index |= {"skipped": skipped, "constant": constant, "several_frames": several_frames}
     index |= {"classes": [vars(c) for c in classes], "files": kept}
     durable.sync(folder / "images.npy")
     durable.write(folder / "index.json", json.dumps(index).encode())

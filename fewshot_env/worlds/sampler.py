@@ -74,7 +74,7 @@ class SyntheticSampler(ImageSampler):
 
     Raises:
         FewShotError: where the split has too few classes, or a class too few images, for such tasks.
-        pydantic.ValidationError: where a setting is unknown or out of range.
+        SettingError: where a setting is unknown or has a wrong value.
     """
 
     Config: ClassVar[type[TaskConfig]] = SyntheticConfig

@@ -44,20 +44,23 @@ def bench(
     with output(as_json, quiet) as emit:
         from dataclasses import asdict
 
+        from agents.registry import find
+        from fewshot_env.settings import did_you_mean, fields_of
         from runners.config.settings import read_pairs, section
         from runners.training.bench import Case, measure, table, verify
 
         changes = read_pairs(set_ or []) | ({} if meta_batch is None else {"agent.meta_batch": meta_batch})
+        agents = agent or ["maml", "turtle", "lstm"]
         wrong = [key for key in changes if not key.startswith("agent.")]
         if wrong:
+            known = [key for name in agents for key in fields_of(find(name).load().Config, "agent.")]
+            hint = did_you_mean(wrong[0], known)
             raise FewShotError(
-                f"--set {wrong[0]} is not a setting of an agent; fsl bench takes only those, as agent.NAME=VALUE"
+                f"--set {wrong[0]} is not a setting of an agent{hint}; fsl bench takes only those, as agent.NAME=VALUE"
             )
         settings = section(changes, "agent")
         cases = [
-            Case(a, w, settings, device, processes, seconds)
-            for w in workload or ["sine", "conv4"]
-            for a in agent or ["maml", "turtle", "lstm"]
+            Case(a, w, settings, device, processes, seconds) for w in workload or ["sine", "conv4"] for a in agents
         ]
         for case in cases:
             verify(case)

@@ -25,10 +25,22 @@ def prepare(
     split: Annotated[
         str | None,
         typer.Option(
-            help="cub: chen (default), meta-dataset, meta-dataset-no-imagenet. Your own folder of classes: a CSV "
-            "file (class,split), or a ratio of classes; default 60/20/20."
+            help="cub: chen (default), meta-dataset, meta-dataset-no-imagenet. Your own classes: a CSV file "
+            "(class,split), a ratio of classes (default 60/20/20, where the folders name no splits), or test: all of "
+            "them are the target of another data set."
         ),
     ] = None,
+    classes: Annotated[
+        str,
+        typer.Option(
+            metavar="leaf|top",
+            help="Your own nested folders: leaf: a class is a folder that holds images (default); top: the first "
+            "folders are the classes, with everything below them.",
+        ),
+    ] = "leaf",
+    background: Annotated[
+        str, typer.Option(metavar="COLOUR", help="What transparent parts are laid over: white, black, '#808080'.")
+    ] = "white",
     crop: Annotated[bool, typer.Option("--crop", help="cub: crop images to the bounding box of the bird.")] = False,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out images that are unreadable or tiny, and list them.")
@@ -36,6 +48,7 @@ def prepare(
     data_dir: DataDir = None,
 ) -> None:
     """Turn a data set into 84x84 images; it then is an environment by its name."""
+    from fewshot_env.data.next_steps import next_steps
     from fewshot_env.data.source import PrepareOptions
     from fewshot_env.datasets import find_dataset
     from fewshot_env.prepare import prepare as prepare_dataset
@@ -52,13 +65,13 @@ def prepare(
         source,
         store_dir(data_dir),
         lambda items: with_progress(items, "preparing", "images"),
-        PrepareOptions(split, crop),
+        PrepareOptions(split, crop, classes, background),
         skip_broken,
     )
     for broken in store.index["skipped"]:
         print(f"left out: {broken}")
-    print(f"{store.index['title']} is ready in {store.path}")
-    print(f"{store.holdings()}; sha256 {store.index['sha256'][:16]}")
+    print(f"{store.index['title']} is ready in {store.path}; sha256 {store.index['sha256'][:16]}")
+    print("\n".join([*store.account(), *store.index["notes"], *next_steps(store, source, data_dir)]))
 
 
 @data_app.command()

@@ -45,8 +45,9 @@ def eval_(
         changes["env.data_dir"] = str(data_dir.absolute())
     with output(as_json, quiet, verbose) as emit:
         from runners.evaluation.evaluate import in_words
+        from runners.evaluation.result import remarks
         from runners.evaluation.retest import retest
 
         result, file = retest(run, env, changes)
-        emit(result | {"file": str(file)}, f"test on {result['env']}: {in_words(result)}")
+        emit(result | {"file": str(file)}, f"test on {result['env']}: {in_words(result)}{remarks([result])}")
         log.info(f"written to {file}")

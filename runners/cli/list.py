@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from fewshot_env.errors import command
 from runners.cli.options import DataDir, Json
 from runners.console.output import columns, cut, output
 
@@ -25,10 +28,11 @@ def list_(data_dir: DataDir = None, as_json: Json = False) -> None:
         envs = [{"name": e.name, "id": e.id, "ready": ready[e.name], "summary": e.summary} for e in ENVS.values()]
         agents = [{"name": a.name, "class": a.where, "summary": a.summary} for a in AGENTS.values()]
         width = max(map(len, [*ENVS, *AGENTS]))
-        lines = ["environments (SOURCE->TARGET, in quotes, is a pair; NAME+NAME a mixture)"]
+        lines = [cut("environments (SOURCE->TARGET, in quotes, is a pair; NAME+NAME a mixture)")]
         rows = [(f"{e.name:<{width}}", "ready" if ready[e.name] else "no data", e.summary) for e in ENVS.values()]
-        lines += [columns(rows)]
+        lines += [cut(columns(rows))]
         if not all(ready.values()):
-            lines += ["  no data: fsl data list says how to get it"]
-        lines += ["agents", columns([(f"{a.name:<{width}}", a.summary) for a in AGENTS.values()])]
-        emit({"data_dir": str(folder), "environments": envs, "agents": agents}, cut("\n".join(lines)))
+            where: list[str | Path] = [] if data_dir is None else ["--data-dir", data_dir]
+            lines += [f"  no data: {command('fsl', 'data', 'list', *where)} says how to get it"]
+        lines += ["agents", cut(columns([(f"{a.name:<{width}}", a.summary) for a in AGENTS.values()]))]
+        emit({"data_dir": str(folder), "environments": envs, "agents": agents}, "\n".join(lines))

@@ -97,7 +97,10 @@ def _check_agents() -> None:
 
 def _usage_error(error: TyperException, words: Sequence[str]) -> str:
     """What is wrong with the command line `words`, in one line, with the nearest name where one is unknown."""
+    from pydantic import ValidationError
+
     from fewshot_env.errors import suggest
+    from fewshot_env.settings import first_fault
 
     context: Any = getattr(error, "ctx", None)
     command = context.command_path if context else " ".join(["fsl", *[w for w in words[:1] if w[0] != "-"]])
@@ -113,6 +116,8 @@ def _usage_error(error: TyperException, words: Sequence[str]) -> str:
         return f"{command} has no command {name!r}{suggest(name, known)}; {command} --help lists them"
     if message.startswith("Invalid value") and param is not None:
         reason = message.partition(": ")[2]
+        if isinstance(error.__cause__, ValidationError):
+            reason = first_fault(error.__cause__)[1]
         option, value = max(param.opts, key=len), _value_of(param.opts, words)
         message = f"{option} is {value!r}, but: {reason}" if value is not None else message
     if message.startswith("Got unexpected extra argument"):

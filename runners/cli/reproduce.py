@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, suggest
 from runners.cli.options import DataDir
 
 
@@ -47,7 +47,8 @@ def reproduce(
 
     experiments = experiments_named(what)
     if scale not in ("quick", "full"):
-        raise FewShotError(f"--scale is {scale!r}, but must be quick or full")
+        hint = suggest(scale, ("quick", "full"))
+        raise FewShotError(f"--scale is {scale!r}, but must be quick or full{hint}")
     from runners.distributed.stop import RunEnded
     from runners.reproduce.machinery.collect import collect
     from runners.reproduce.machinery.earlier import EarlierReports

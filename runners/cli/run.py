@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fewshot_env.errors import FewShotError, SettingError
+from fewshot_env.errors import FewShotError, SettingError, suggest
 from runners.cli import completion as complete
 from runners.cli.options import FOLDERS, OUTPUT, SETTINGS, AgentName, DataDir, Json, Quiet, Verbose
 from runners.console.output import output
@@ -174,7 +174,8 @@ def run(
     options = {key: value for key, value in options.items() if value is not None}
     pairs = read_pairs(set_ or [])
     if preset not in ("paper", "quick"):
-        raise FewShotError(f"--preset is {preset!r}, but must be paper or quick")
+        hint = suggest(preset, ("paper", "quick"))
+        raise FewShotError(f"--preset is {preset!r}, but must be paper or quick{hint}")
     with output(as_json, quiet, verbose) as emit, _option_named(options.keys() - pairs.keys()):
         from runners.distributed import launch
         from runners.training import launcher

@@ -10,20 +10,20 @@ from typing import Literal
 
 import gymnasium
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from agents import registry as agent_registry
-from agents.base import Agent, AgentConfig
+from agents.base import Agent, AgentConfig, paper_settings
 from agents.engine.stack import can_stack
 from fewshot_env import registry as env_registry
 from fewshot_env.conformance import verify
 from fewshot_env.episode import TaskSpec
-from fewshot_env.errors import FewShotError, SettingError, is_out_of_memory, said
+from fewshot_env.errors import FewShotError, SettingError, is_out_of_memory, said, suggest
 from fewshot_env.pair import EnvPair
 from fewshot_env.registry import EnvEntry
 from fewshot_env.rng import task_seeds
-from fewshot_env.sampler import TaskConfig, TaskSampler, build_sampler, sampler_class
-from fewshot_env.settings import fields_of, validate
+from fewshot_env.sampler import EmptySplit, TaskConfig, TaskSampler, build_sampler, sampler_class
+from fewshot_env.settings import SettingsModel, did_you_mean, fields_of, validate
 from fewshot_env.shapes import bounds, varies
 from fewshot_env.vector import FewShotVectorEnv
 from runners.config.machine import usable_device
@@ -37,6 +37,8 @@ NON_SEMANTIC_KEYS = (
 )  # fmt: skip
 """Settings that change no score beyond its rounding: where and how fast a run is computed, and what is logged of it."""
 
+PRESETS = ("paper", "quick")
+
 QUICK_STEPS = 3
 """Inner steps of the quick preset where the paper has fewer: with T = 1 ten thousand tasks of sine show little."""
 
@@ -44,17 +46,21 @@ MAX_TRAINED, MAX_TESTED = 10**9, 10**6
 """Tasks that a run may train on, and frozen tasks of a split, whose seeds and scores are lists in memory."""
 
 
-class RunConfig(BaseModel):
+class RunConfig(SettingsModel):
     """Settings of a run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     env: str = Field(description="NAME, or 'SOURCE->TARGET': train on the source, test on the target")
     agent: str = Field(description="a registered name, or module:Class")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of the initial weights and of the training tasks")
     train_tasks: int = Field(60_000, ge=0, le=MAX_TRAINED, description="tasks (or pre-training minibatches) in all")
     val_every: int = Field(2500, ge=1, le=MAX_TRAINED, description="tasks between validations")
-    val_tasks: int = Field(600, ge=1, le=MAX_TESTED, description="frozen validation tasks")
+    val_tasks: int = Field(
+        600,
+        ge=0,
+        le=MAX_TESTED,
+        description="frozen validation tasks; 0: no validation, the last weights are tested (so also where the data "
+        "have no validation classes)",
+    )
     test_tasks: int = Field(600, ge=2, le=MAX_TESTED, description="frozen test tasks")
     eval_batch: int = Field(10, ge=1, le=MAX_TESTED, description="tasks evaluated at once; changes speed alone")
     log_every: int = Field(500, ge=1, le=MAX_TRAINED, description="tasks between rows of the training log")
@@ -100,12 +106,14 @@ class Plan:
     spec: TaskSpec
     varies: bool
     """Whether tasks have different shapes."""
+    preset: str = "paper"
 
     @property
     def settings(self) -> Settings:
         """Every setting with its value, as flat dotted keys of plain types."""
         flat: Settings = self.run.model_dump(mode="json")
-        flat |= {f"env.{k}": v for k, v in self.env_config.model_dump(mode="json", exclude=set(RESERVED)).items()}
+        for config in (self.target_config, self.env_config):
+            flat |= {f"env.{k}": v for k, v in config.model_dump(mode="json", exclude=set(RESERVED)).items()}
         return flat | {f"agent.{k}": v for k, v in self.agent_config.model_dump(mode="json").items()}
 
     @cached_property
@@ -127,10 +135,9 @@ class Plan:
         torch.manual_seed(self.run.seed)
         try:
             agent = self.agent_class(self.spec, self.agent_config).to(device)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+        except Exception as error:  # of a custom agent, too
             raise FewShotError(
-                f"the agent {self.run.agent!r} cannot be built with these settings ({reason})"
+                f"the agent {self.run.agent!r} cannot be built with these settings ({said(error)})"
             ) from error
         agent.name = self.run.agent
         return agent
@@ -156,38 +163,59 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
         FewShotError: for unknown keys, wrong values, unknown names, missing data, tasks that the data do not hold or
             that are not what their spec says, and pairs of different spaces.
     """
-    if preset not in ("paper", "quick"):
-        raise FewShotError(f"the preset is {preset!r}, but must be paper or quick")
+    if preset not in PRESETS:
+        hint = suggest(str(preset), PRESETS)
+        raise FewShotError(f"the preset is {preset!r}, but must be {' or '.join(PRESETS)}{hint}")
     for key in ("env", "agent"):
-        if not isinstance(settings.get(key), str):
-            raise FewShotError(f"--{key} is missing; `fsl list` shows what there is")
-    unknown = [k for k in settings if "." in k and k.split(".")[0] not in ("env", "agent")]
-    if unknown:
-        raise FewShotError(f"unknown setting {unknown[0]!r}; it must begin with 'env.' or 'agent.', or have no dot")
+        if settings.get(key) is None:
+            raise SettingError(key, f"--{key} is missing; `fsl list` shows what there is")
+        if not isinstance(settings[key], str):
+            raise SettingError(key, f"--{key} is {settings[key]!r}, but must be a name; `fsl list` shows what there is")
     load_plugins()
     pair = EnvPair.parse(settings["env"], data_dir_of(settings))
     agent_spec = agent_registry.find(settings["agent"])
-    env_config, target_config, family = _tasks(pair, section(settings, "env"))
-    agent_class, spec = agent_spec.load(), family.spec
+    agent_class = agent_spec.load()
+    keys = _keys(pair, agent_class)
+    for key in map(str, settings):
+        if "." in key and not key.startswith(("env.", "agent.")):
+            hint = did_you_mean(key, keys)
+            raise SettingError(
+                key, f"unknown setting {key!r}{hint}; it must begin with 'env.' or 'agent.', or have no dot"
+            )
+    env_config, target_config, family, validates = _tasks(pair, section(settings, "env"), keys)
+    if not validates and settings.get("val_tasks"):
+        raise SettingError("val_tasks", f"val_tasks is {settings['val_tasks']}, but {pair.source.name} has no "
+                           "validation classes; leave it out, or set it to 0")  # fmt: skip
+    spec = family.spec
     n_shot, _ = bounds(getattr(env_config, "n_shot", 1))
     chosen, quick = section(settings, "agent"), preset == "quick"
-    validate(agent_class.Config, chosen, "agent.")
-    defaults = agent_class.Config.paper(spec, n_shot) | dict(agent_spec.settings)
+    validate(agent_class.Config, chosen, "agent.", elsewhere=keys)
+    defaults = paper_settings(agent_class, spec, n_shot) | dict(agent_spec.settings)
     agent_config = validate(agent_class.Config, defaults | chosen, "agent.")
     if quick and "inner_steps" not in chosen and 0 < getattr(agent_config, "inner_steps", 0) < QUICK_STEPS:
         agent_config = validate(agent_class.Config, defaults | chosen | {"inner_steps": QUICK_STEPS}, "agent.")
     fixed: Settings = {"env": str(pair)} | ({} if agent_class.learns else {"train_tasks": 0})
-    elsewhere = [*fields_of(type(env_config), "env.", RESERVED), *fields_of(agent_class.Config, "agent.")]
+    fixed |= {} if validates else {"val_tasks": 0}
     protocol = paper_protocol(spec, n_shot) | (quick_protocol(spec) if quick else {})
-    of_run = protocol | {k: v for k, v in settings.items() if "." not in k} | fixed
-    run = validate(RunConfig, of_run, elsewhere=elsewhere)
-    return Plan(run, pair, env_config, target_config, agent_class, agent_config, spec, varies(family))
+    of_run = protocol | {k: v for k, v in settings.items() if "." not in str(k)} | fixed
+    run = validate(RunConfig, of_run, elsewhere=keys)
+    return Plan(run, pair, env_config, target_config, agent_class, agent_config, spec, varies(family), preset)
 
 
-def _tasks(pair: EnvPair, chosen: Settings) -> tuple[TaskConfig, TaskConfig, TaskSampler]:
-    """The settings of source and target tasks, and the source's training tasks, one of which is verified."""
+def _keys(pair: EnvPair, agent: type[Agent]) -> list[str]:
+    """The keys of all settings of a run."""
+    of_env = [fields_of(sampler_class(end.sampler).Config, "env.", RESERVED) for end in (pair.source, pair.target)]
+    return [*fields_of(RunConfig), *of_env[0], *of_env[1], *fields_of(agent.Config, "agent.")]
+
+
+def _tasks(pair: EnvPair, chosen: Settings, keys: list[str]) -> tuple[TaskConfig, TaskConfig, TaskSampler, bool]:
+    """The settings of source and target, the training tasks, one of which is verified, and whether there are others.
+
+    A setting that both have is for both; one that only the target has is for it alone.
+    """
     source, target = sampler_class(pair.source.sampler), sampler_class(pair.target.sampler)
-    config = validate(source.Config, chosen, "env.", RESERVED)
+    of_target = [k for k in fields_of(target.Config, hidden=RESERVED) if k not in source.Config.model_fields]
+    config = validate(source.Config, {k: v for k, v in chosen.items() if k not in of_target}, "env.", RESERVED, keys)
     own = config.model_dump(exclude=set(RESERVED))
     family = build_sampler(pair.source.sampler, own | {"split": "train"})
     try:
@@ -198,11 +226,18 @@ def _tasks(pair: EnvPair, chosen: Settings) -> tuple[TaskConfig, TaskConfig, Tas
         if is_out_of_memory(error):
             raise
         raise FewShotError(f"the environment {pair.source.name!r} fails at its first task: {said(error)}") from error
-    source(**own, split="val")
+    try:
+        build_sampler(pair.source.sampler, own | {"split": "val"})
+        validates = True
+    except EmptySplit:
+        validates = False
     shared = {k: v for k, v in own.items() if k in target.Config.model_fields}
+    shared |= {k: chosen[k] for k in of_target if k in chosen}
     target_config = validate(target.Config, shared, "env.", RESERVED)
-    pair.check(family.spec, target(**target_config.model_dump(exclude=set(RESERVED)), split="test").spec)
-    return config, target_config, family
+    tested = build_sampler(pair.target.sampler, target_config.model_dump(exclude=set(RESERVED)) | {"split": "test"})
+    ends = {"source": source, "target": target}
+    pair.check(family.spec, tested.spec, [end for end, cls in ends.items() if "size" in cls.Config.model_fields])
+    return config, target_config, family, validates
 
 
 def data_dir_of(settings: Settings) -> str | None:

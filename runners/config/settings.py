@@ -58,7 +58,8 @@ def read_pairs(pairs: Iterable[str], option: str = "--set", example: str = "agen
 
 def section(settings: Settings, prefix: str) -> Settings:
     """The settings "prefix.key" as {"key": value}."""
-    return {key.removeprefix(prefix + "."): v for key, v in settings.items() if key.startswith(prefix + ".")}
+    start = prefix + "."
+    return {key.removeprefix(start): value for key, value in settings.items() if str(key).startswith(start)}
 
 
 def upgraded(settings: Mapping[str, Any]) -> Settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from tempfile import TemporaryFile
 from types import FrameType
 from typing import IO
 
+from fewshot_env.errors import command
 from runners.console.output import verbosity_flags
 
 MARK = "FSL_LAUNCHED"
@@ -62,7 +62,7 @@ def launch(folder: Path, count: int) -> int:
         return 2
     how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"failed with exit code {code}"
     print(
-        f"fsl: process {rank} of {count} {how}; continue with: fsl run --resume {shlex.quote(str(folder))}",
+        f"fsl: process {rank} of {count} {how}; continue with: {command('fsl', 'run', '--resume', folder)}",
         file=sys.stderr,
     )
     return 1

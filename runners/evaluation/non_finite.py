@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from agents import registry
 from agents.base import Agent
 from agents.saved import describe, spec_from
 from fewshot_env.episode import Episode, Split
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, command
 from fewshot_env.sampler import TaskSampler
 from fewshot_env.settings import validate
 from runners.config.settings import section, upgraded
@@ -119,7 +118,7 @@ def save_diverged(
         return
     named, others = f"task {bad[0]}", f" and {len(bad) - 1} more tasks" if len(bad) > 1 else ""
     who = f"{place.settings['agent']} (seed {place.settings['seed']}) after {place.tasks_seen} tasks"
-    look = f"; see it: fsl replay {shlex.quote(str(files[0]))}" if files[0] else ""
+    look = f"; see it: {command('fsl', 'replay', files[0])}" if files[0] else ""
     words = f"fsl: {split} {named}{others} of {who} had predictions that are not finite{look}"
     log.log(logging.WARNING if files[0] else logging.DEBUG, words)
 
@@ -137,7 +136,7 @@ def skipped_step(place: RunPlace, agent: Agent, sampler: TaskSampler, found: Seq
             f"{words}, though no task of it has one by itself: their sum is too large; lower agent.outer_lr or the like"
         )
     (seed, first), others = found[0], f" (and {len(found) - 1} more tasks)" if len(found) > 1 else ""
-    look = f"; see it: fsl replay {shlex.quote(str(files[0]))}" if files[0] else ""
+    look = f"; see it: {command('fsl', 'replay', files[0])}" if files[0] else ""
     return f"{words}: task {seed}{others}, first in its {first}{look}"
 
 

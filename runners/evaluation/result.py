@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewshot_env.vector import FewShotVectorEnv
@@ -24,6 +25,25 @@ def build(plan: Plan, env: FewShotVectorEnv, seeds: list[int], scores: list[floa
         "versions": versions(),
     }
     return result | {"median": finite(result["median"])}
+
+
+def remarks(results: Sequence[Mapping[str, Any]]) -> str:
+    """What must be known of a result besides its numbers, each after a semicolon; results differ in their seeds."""
+    first, said = results[0], []
+    trained = first["settings"]["train_tasks"]
+    of_none = sum(1 for r in results if trained and r["best_at_tasks"] == 0)
+    if of_none:
+        runs = "" if len(results) == 1 else f" in {of_none} of {len(results)} runs"
+        said.append(
+            f"tested the weights after 0 of {trained} tasks{runs}: validation was not clearly better after training"
+        )
+    elif trained and first["settings"].get("val_tasks") == 0:
+        said.append(f"tested the last weights, after {first['best_at_tasks']} tasks: there was no validation")
+    if outputs := first.get("outputs_cut"):
+        said.append(f"trained for {outputs['trained']} ways, tested at {outputs['tested']}: surplus outputs were cut")
+    if first.get("preset") == "quick":
+        said.append("quick preset: a first look, not the paper's number of tasks")
+    return "".join(f"; {each}" for each in said)
 
 
 def numbers(result: dict[str, Any], prefix: str) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from agents import saved
 from agents.base import Agent
 from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair, file_name
+from fewshot_env.sampler import sampler_class
+from fewshot_env.shapes import IntRange, bounds
 from runners.config.machine import tune
 from runners.config.plan import Plan, data_dir_of, load_plugins, make_plan
 from runners.config.settings import Settings
@@ -21,7 +24,7 @@ from runners.evaluation.result import build, short_hash
 from runners.storage import checkpoint
 from runners.storage.checkpoint import RunPlace, RunProgress
 from runners.storage.run_folder import write_json
-from runners.storage.schemas import read_settings
+from runners.storage.schemas import read_preset, read_settings
 
 
 def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, Any], Path]:
@@ -50,15 +53,16 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
             f"--env is {env!r}, but a test has one environment; name the one to test on, for example cub"
         )
     own = EnvPair.parse(str(settings["env"]), data_dir_of(settings | changes))
-    settings |= changes | {"env": f"{own.source.address}->{(wanted or own).target.address}"}
-    plan = make_plan(settings)
+    pair = EnvPair(own.source, (wanted or own).target)
+    plan = make_plan(_fitting(settings | changes, pair, changes) | {"env": str(pair)}, read_preset(folder))
     tune(plan.run.threads)
-    agent, tested = best_agent(plan, folder, ", ".join(changes) or "env")
+    agent, tested, cut = _agent_for(plan, settings, folder, changes)
     test_env = plan.make_env("test", plan.run.eval_batch)
     seeds = frozen_seeds("test", plan.run.test_tasks)
     with progress("testing", len(seeds), "tasks") as report:
         (scores,) = evaluate(agent, test_env, seeds, lambda done: report(done, ""))
     result = build(plan, test_env, seeds, scores) | {"run": folder.name, "best_at_tasks": tested}
+    result |= {"preset": plan.preset} | ({"outputs_cut": cut} if cut else {})
     version = short_hash([result["episode_hash"], result["settings"]])
     what = "eval-" + file_name(plan.pair.target.name)
     file = folder / f"{what}-{version}.json"
@@ -71,6 +75,49 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
             f"{file} cannot be written ({error.strerror or error}); mend that, and test again"
         ) from error
     return result, file
+
+
+def _fitting(settings: Settings, pair: EnvPair, changes: Settings) -> Settings:
+    """The settings without those of another target's tasks, unless they are among the changes."""
+    known = {f"env.{k}" for end in (pair.source, pair.target) for k in sampler_class(end.sampler).Config.model_fields}
+    return {k: v for k, v in settings.items() if not k.startswith("env.") or k in known or k in changes}
+
+
+def _agent_for(
+    plan: Plan, settings: Settings, folder: Path, changes: Settings
+) -> tuple[Agent, int, dict[str, str] | None]:
+    """A run's best agent for the tasks of `plan`: `best_agent`, and what is said where outputs are cut.
+
+    A network with outputs for more classes than a task has answers with those that the task has. `settings` are the
+    run's own.
+    """
+    try:
+        return *best_agent(plan, folder, ", ".join(changes) or "env"), None
+    except FewShotError:
+        if plan.spec.kind != "classification" or "env.n_way" not in changes:
+            raise
+        source = EnvPair(plan.pair.source, plan.pair.source)
+        folder_of_data = {k: v for k, v in changes.items() if k == "env.data_dir"}
+        trained = make_plan(_fitting(settings | folder_of_data, source, {}) | {"env": str(source)})
+        ours, theirs = plan.spec.n_outputs, trained.spec.n_outputs
+        if ours == theirs:
+            raise
+        if ours > theirs:
+            raise FewShotError(
+                f"the network of {folder} has outputs for {theirs} classes, but env.n_way is {ours}; test it at "
+                f"{theirs} or fewer"
+            ) from None
+    as_trained = replace(plan, spec=trained.spec)
+    agent, tested = best_agent(as_trained, folder, ", ".join(changes))
+    ways, test_ways = (getattr(config, "n_way", theirs) for config in (trained.env_config, plan.target_config))
+    (low, high), (least, most) = bounds(ways), bounds(test_ways)
+    within = low <= least and most <= high
+    return agent, tested, None if within else {"trained": in_range(ways), "tested": in_range(test_ways)}
+
+
+def in_range(ways: IntRange) -> str:
+    """A number or a range in words: "5", "3-10"."""
+    return "-".join(str(n) for n in dict.fromkeys(bounds(ways)))
 
 
 def best_agent(plan: Plan, folder: Path, changed: str = "the code") -> tuple[Agent, int]:

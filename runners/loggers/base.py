@@ -14,7 +14,7 @@ from torch import Tensor
 from agents.charts import quantiles
 from fewshot_env import plugins
 from fewshot_env.episode import TaskSpec
-from fewshot_env.errors import FewShotError, suggest
+from fewshot_env.errors import FewShotError, command, suggest
 from runners.config.settings import Settings
 
 Row = Mapping[str, float]
@@ -136,7 +136,7 @@ def find_logger(name: str) -> type[Logger]:
     except FewShotError as error:
         if not isinstance(missing := error.__cause__, ModuleNotFoundError):
             raise
-        remedy = f"pip install 'fewshot[{name}]'" if name in LOGGERS else "install it"
+        remedy = command("pip", "install", f"fewshot[{name}]") if name in LOGGERS else "install it"
         raise FewShotError(f"the logger {name!r} needs the package {missing.name!r}: {remedy}") from missing
     if not (isinstance(found, type) and issubclass(found, Logger)):
         raise FewShotError(f"the logger {name!r} is not a class derived from runners.loggers.Logger")

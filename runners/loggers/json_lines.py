@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_env import durable
+from fewshot_env.settings import fit
 from runners.console.output import log
-from runners.storage.schemas import Line, RowLine, fit, lines_of, parse, read_lines
+from runners.storage.schemas import Line, RowLine, lines_of, parse, read_lines
 
 
 class JSONLines:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_env.errors import FewShotError
+from fewshot_env.settings import fit
 from runners.evaluation.statistics import over_seeds, short
 from runners.storage.lock import is_held
-from runners.storage.schemas import RowLine, fit, lines_of, parse, read_result, read_settings
+from runners.storage.schemas import RowLine, lines_of, parse, read_result, read_settings
 
 
 @dataclass(frozen=True)

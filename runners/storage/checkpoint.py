@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from agents.saved import read as load
 from agents.saved import write as save
 from fewshot_env.errors import FewShotError
+from fewshot_env.settings import fit
 from runners.config.settings import Settings
 
 __all__ = ["RunPlace", "RunProgress", "fitting", "load", "save"]
@@ -54,9 +55,8 @@ Model = TypeVar("Model", bound=BaseModel)
 def fitting(model: type[Model], content: dict[str, Any], file: Path) -> Model:
     """The part of a checkpoint that `model` describes; raises FewShotError where it does not match."""
     try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
+        return fit(model, content)
+    except ValueError as error:
         raise FewShotError(
-            f"the checkpoint {file} is not one of a run (its {key} is missing or wrong); use another run, or start anew"
+            f"the checkpoint {file} is not one of a run ({error}); use another run, or start anew"
         ) from error

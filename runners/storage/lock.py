@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fewshot_env import durable
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, command
 
 LOCK, HOLDER = ".lock", ".holder.json"
 
@@ -45,7 +44,7 @@ def locked(folders: Sequence[Path]) -> Iterator[None]:
             except OSError as error:
                 raise FewShotError(
                     f"the run {folder} cannot be written ({error.strerror or error}); fix that, then continue with: "
-                    f"fsl run --resume {shlex.quote(str(folder))}"
+                    + command("fsl", "run", "--resume", folder)
                 ) from error
         yield
 

@@ -69,7 +69,7 @@ def _create(log_dir: Path, stem: str, plans: Sequence[Plan]) -> list[Path]:
 def _write_configs(folders: list[Path], plans: Sequence[Plan]) -> list[Path]:
     for plan, folder in zip(plans, folders, strict=True):
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "config.json", {"settings": plan.settings, "versions": versions()})
+        write_json(folder / "config.json", {"settings": plan.settings, "preset": plan.preset, "versions": versions()})
     return folders
 
 

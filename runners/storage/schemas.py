@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, command
+from fewshot_env.settings import fit
 from runners.config.settings import Settings, upgraded
 
 BOUND = 1e100
@@ -90,6 +90,7 @@ class Config(Record):
     """config.json."""
 
     settings: RunSettings
+    preset: Literal["paper", "quick"] = "paper"
 
 
 class TestResult(Record):
@@ -127,20 +128,10 @@ class RunResult(TestResult):
     seconds: dict[str, Duration] = {}
     side_by_side: PositiveInt = 1
     device: PrintableText = ""
+    preset: Literal["paper", "quick"] = "paper"
 
 
 Model = TypeVar("Model", bound=Record)
-
-
-def fit(model: type[Model], content: Any) -> Model:
-    """Validate the content of JSON; raises ValueError, in a few words, where it does not match."""
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where, wrong = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-        wrong = wrong.partition(" or instance of ")[0]  # without the names of these classes
-        raise ValueError(f"{where}: {wrong}" if where else wrong) from error
 
 
 def parse(text: str) -> Any:
@@ -181,6 +172,15 @@ def must_exist(folder: Path) -> None:
 
 def read_settings(folder: Path) -> Settings:
     """The resolved settings of a run; raises FewShotError where the folder is not a run's."""
+    return upgraded(_read_config(folder)["settings"])
+
+
+def read_preset(folder: Path) -> str:
+    """The preset that a run was started with; raises FewShotError where the folder is not a run's."""
+    return str(_read_config(folder).get("preset", "paper"))
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
     must_exist(folder)
     try:
         content = parse((folder / "config.json").read_text())
@@ -190,8 +190,8 @@ def read_settings(folder: Path) -> Settings:
         fit(Config, content)
     except ValueError as error:
         raise FewShotError(f"{folder / 'config.json'} is not what fsl wrote ({error}); put that back") from error
-    settings = upgraded(content["settings"])
-    return settings
+    config: dict[str, Any] = content
+    return config
 
 
 def read_result(place: Path) -> dict[str, Any]:
@@ -201,13 +201,13 @@ def read_result(place: Path) -> dict[str, Any]:
     """
     model, file = (RunResult, place / "result.json") if place.is_dir() else (TestResult, place)
     if not file.exists():
-        again = f"fsl run --resume {shlex.quote(str(file.parent))}"
+        again = command("fsl", "run", "--resume", file.parent)
         raise FewShotError(f"{file.parent} has no result yet; finish it with: {again}")
     try:
         content = parse(file.read_text())
         fit(model, content)
     except (OSError, ValueError) as error:
-        again = f"remove it, then: fsl run --resume {shlex.quote(str(place))}"
+        again = f"remove it, then: {command('fsl', 'run', '--resume', place)}"
         what = again if model is RunResult else "test again with fsl eval"
         raise FewShotError(f"{file} is not a result that fsl wrote ({error}); {what}") from error
     result: dict[str, Any] = content

@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from agents import kernels, registry
-from agents.base import Agent
+from agents.base import Agent, paper_settings
 from agents.engine.stack import Stack
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError, suggest
@@ -62,7 +62,8 @@ class Case:
         """The agent with the paper's settings for such tasks, and the given ones."""
         entry = registry.find(self.agent)
         cls, n_shot = entry.load(), WORKLOADS[self.workload][1]
-        config = validate(cls.Config, cls.Config.paper(spec, n_shot) | dict(entry.settings) | self.settings, "agent.")
+        own = paper_settings(cls, spec, n_shot) | dict(entry.settings)
+        config = validate(cls.Config, own | self.settings, "agent.")
         torch.manual_seed(0)
         return cls(spec, config).to(self.device).train()
 

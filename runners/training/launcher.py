@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from fewshot_env.errors import FewShotError, is_out_of_memory, said
+from fewshot_env.errors import FewShotError, command, is_out_of_memory, said
 from runners.config.plan import Plan, make_plan, side_by_side
 from runners.config.settings import Settings
 from runners.console.output import log
@@ -17,12 +16,13 @@ from runners.distributed import launch
 from runners.distributed.process_group import ProcessGroup, ProcessLost, check_gpus, join
 from runners.distributed.stop import Interrupted, RunEnded
 from runners.evaluation.evaluate import in_words
+from runners.evaluation.result import remarks
 from runners.evaluation.statistics import over_seeds, seeds_in_words
 from runners.loggers.base import find_logger
 from runners.storage import run_folder
 from runners.storage.checkpoint import load
 from runners.storage.lock import locked
-from runners.storage.schemas import read_result, read_settings
+from runners.storage.schemas import read_preset, read_result, read_settings
 from runners.training import trainer
 
 
@@ -67,7 +67,7 @@ def resume(folder: Path, processes: int) -> list[Path]:
     folders = run_folder.members(folder)
     unfinished = [f for f in folders if not (f / "result.json").exists()]
     if not unfinished:
-        again = f"fsl eval {shlex.quote(str(folders[0]))}"
+        again = command("fsl", "eval", folders[0])
         raise FewShotError(f"{folder} is finished; its result is in result.json ({again} tests it again)")
     continue_runs(unfinished, processes)
     return folders
@@ -75,7 +75,7 @@ def resume(folder: Path, processes: int) -> list[Path]:
 
 def continue_runs(folders: Sequence[Path], processes: int = 1) -> None:
     """Continue the runs in these folders, which differ only in their seeds, from where each stands."""
-    plans = [make_plan(read_settings(f)) for f in folders]
+    plans = [make_plan(read_settings(f), read_preset(f)) for f in folders]
     _verify_machine(plans[0], processes)
     group = join(plans[0].run.device)
     _verify_shares(plans[0], max(processes, group.size))
@@ -106,7 +106,7 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], group: ProcessGro
         if code:
             raise Interrupted(code) if code > 128 else RunEnded(code)
         return
-    again = f"fsl run --resume {shlex.quote(str(where))}"
+    again = command("fsl", "run", "--resume", where)
     try:
         with locked(folders) if group.is_main else nullcontext():
             for number, batch in enumerate(_side_by_side(plans, folders)):
@@ -172,7 +172,7 @@ def _progress(file: Path) -> tuple[float, ...]:
 def report(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
     """The result of finished runs that differ only in their seeds, for JSON and in words."""
     results, where = [read_result(folder) for folder in folders], run_folder.group_of(folders)
-    log.info(f"see it: tensorboard --logdir {shlex.quote(str(where.parent if len(folders) == 1 else where))}")
+    log.info(f"see it: {command('tensorboard', '--logdir', where.parent if len(folders) == 1 else where)}")
     env = results[0]["env"]
     if len(folders) == 1:
         whole, words = results[0] | {"folder": str(where)}, in_words(results[0])
@@ -182,7 +182,7 @@ def report(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
         words = seeds_in_words(whole, len(folders))
     skipped = sum(result.get("skipped_steps", 0) for result in results)
     skips = f", {skipped} training steps skipped" if skipped else ""
-    return whole, f"test on {env.split('->')[-1]}: {words}{_reference(results)}{skips}{_untrained(results)}"
+    return whole, f"test on {env.split('->')[-1]}: {words}{_reference(results)}{skips}{remarks(results)}"
 
 
 def _reference(results: Sequence[dict[str, Any]]) -> str:
@@ -194,13 +194,3 @@ def _reference(results: Sequence[dict[str, Any]]) -> str:
     if not untrained or "->" in results[0]["env"]:
         return ""
     return f" (validation before training {sum(untrained) / len(untrained):.3f})"
-
-
-def _untrained(results: Sequence[dict[str, Any]]) -> str:
-    """A warning where training did not help: the tested weights are those before the first step."""
-    of_none = [r for r in results if r["trained_tasks"] > 0 and r["best_at_tasks"] == 0]
-    if not of_none:
-        return ""
-    runs = "" if len(results) == 1 else f" in {len(of_none)} of {len(results)} runs"
-    tasks = results[0]["trained_tasks"]
-    return f"; tested the weights after 0 of {tasks} tasks{runs}: validation was not clearly better after training"

@@ -52,7 +52,8 @@ class Training:
     stack: Stack
     runs: list[RunState]
     train_env: FewShotVectorEnv
-    val_env: FewShotVectorEnv
+    val_env: FewShotVectorEnv | None
+    """None where there is no validation."""
     val_seeds: list[int]
     watch: Stopwatch
     saved: float = field(default_factory=time.monotonic)
@@ -87,7 +88,7 @@ def begin(plans: Sequence[Plan], folders: Sequence[Path], group: ProcessGroup = 
     saved = [run.checkpoint for run in runs if run.checkpoint is not None]
     if saved:
         _load(stack.load_states, saved, folders[0] / "last.pt")
-    val_env = plan.make_env("val", plan.run.eval_batch * len(plans))
+    val_env = plan.make_env("val", plan.run.eval_batch * len(plans)) if plan.run.val_tasks else None
     val_seeds = frozen_seeds("val", plan.run.val_tasks)
     watch = Stopwatch(runs[0].progress.seconds)
     return Training(plan, group, stack, runs, plan.make_env("train", 1), val_env, val_seeds, watch)
@@ -186,7 +187,7 @@ def _validation_due(t: Training) -> bool:
     run, at = t.plan.run, t.runs[0].progress
     at_end = at.tasks_seen + t.stack.agent.config.tasks_per_step > run.train_tasks
     crossed = at.tasks_seen // run.val_every > at.validated // run.val_every
-    return t.plan.agent_class.learns and at.validated < at.tasks_seen and (crossed or at_end)
+    return t.val_env is not None and t.plan.agent_class.learns and at.validated < at.tasks_seen and (crossed or at_end)
 
 
 def validate(t: Training, stop: Stop, report: ReportProgress) -> None:
@@ -196,6 +197,7 @@ def validate(t: Training, stop: Stop, report: ReportProgress) -> None:
         _stop_here(t, stop)
         report(t.tasks_seen, f"validating {done}/{len(t.val_seeds)}")
 
+    assert t.val_env is not None, "there is a validation"
     before = t.watch.switch("validation")
     scores = evaluate(t.stack.agent, t.val_env, t.val_seeds, between, t.group)
     t.watch.switch(before)
@@ -230,7 +232,7 @@ def _note_validation(run: RunState, scores: list[float], summary: dict[str, Any]
 
 
 def test(t: Training, stop: Stop) -> list[dict[str, Any]]:  # no pytest function
-    """Score the frozen test tasks with the best weights (the last, where no validation was finite), once."""
+    """Score the frozen test tasks with the best weights (the last, without a finite validation), once."""
     run, folders = t.plan.run, [state.folder for state in t.runs]
     t.watch.switch("test")
     for r, state in enumerate(t.runs):
@@ -263,6 +265,7 @@ def _write_result(t: Training, r: int, env: FewShotVectorEnv, seeds: list[int], 
         "untrained": at.untrained,
         "seconds": t.watch.read(),
         "side_by_side": len(t.runs),
+        "preset": t.plan.preset,
         "device": device_name(t.plan.device),
     }
     if state.loggers is not None:

@@ -146,7 +146,7 @@ def test_the_env(drawn):
         env.reset(seed=seed)
         assert env.step(info["query_y"])[1] == 1
     obs, _ = env.reset(seed=1)
-    with pytest.raises(ValueError, match=r"for . query items; give one for each"):
+    with pytest.raises(ValueError, match=r"step got answers of shape \[1\], but needs labels of shape"):
         env.step(np.zeros(1, int))
 
 

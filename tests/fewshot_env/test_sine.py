@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
+from fewshot_env.errors import SettingError
 from fewshot_env.rng import task_seeds
 from fewshot_env.sine import SineSampler
 
@@ -99,5 +99,5 @@ def test_minibatch_pools_points_of_many_tasks():
 
 @pytest.mark.parametrize("wrong", [{"n_shot": 0}, {"noise": -1}, {"amplitude": (2, 1)}, {"split": "tset"}, {"ways": 5}])
 def test_wrong_settings(wrong):
-    with pytest.raises(ValidationError):
+    with pytest.raises(SettingError):
         SineSampler(**wrong)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from fewshot_env.errors import FewShotError
+from fewshot_env.settings import fit
 from runners.reproduce.machinery.earlier import EarlierReports
 from runners.reproduce.machinery.experiment import Experiment
 from runners.reproduce.machinery.grid import Cell, Scale
 from runners.reproduce.machinery.runs import Runs, best_validation
 from runners.reproduce.machinery.summary import CountedRun, Summaries, Summary
-from runners.storage.schemas import fit
 
 
 def collect(experiment: Experiment, scale: Scale, runs: Runs, earlier: EarlierReports) -> Summaries:

@@ -9,11 +9,12 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from fewshot_env.errors import FewShotError
+from fewshot_env.settings import fit
 from runners.reproduce.machinery.experiment import Experiment
 from runners.reproduce.machinery.grid import Cell, Scored
 from runners.reproduce.machinery.runs import Runs
 from runners.reproduce.machinery.summary import CountedRun
-from runners.storage.schemas import PrintableText, Record, fit, parse
+from runners.storage.schemas import PrintableText, Record, parse
 
 Key = tuple[str, str | None, Scored]
 """What runs must share to count for a cell: the identity of their settings, the target, and what is scored."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, command, suggest
 from runners.distributed.process_group import ProcessGroup
 from runners.distributed.stop import Interrupted, RunEnded, stop_signals
 from runners.reproduce.machinery.jobs import Job
@@ -28,7 +28,8 @@ MAX_REQUEUED = 100
 def check_executor(executor: str, parameters: dict[str, Any], at_once: int | None) -> None:
     """Raise FewShotError for an unknown or unavailable executor, and for parameters that it does not take."""
     if executor not in EXECUTORS:
-        raise FewShotError(f"--executor is {executor!r}, but must be here, local or slurm")
+        hint = suggest(executor, EXECUTORS)
+        raise FewShotError(f"--executor is {executor!r}, but must be here, local or slurm{hint}")
     if executor == "here":
         option = f"--cluster {next(iter(parameters))}" if parameters else f"--at-once {at_once}"
         if parameters or at_once is not None:
@@ -37,7 +38,8 @@ def check_executor(executor: str, parameters: dict[str, Any], at_once: int | Non
     try:
         import submitit
     except ImportError as error:
-        raise FewShotError(f"--executor {executor} needs submitit; run: pip install 'fewshot[cluster]'") from error
+        install = command("pip", "install", "fewshot[cluster]")
+        raise FewShotError(f"--executor {executor} needs submitit; run: {install}") from error
     if executor == "slurm" and submitit.SlurmExecutor.affinity() < 0:
         raise FewShotError("--executor slurm finds no Slurm on this machine (srun); use --executor local")
     _executor(executor, Path(), parameters)

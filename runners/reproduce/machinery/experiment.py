@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fewshot_env.datasets import DATASETS
+from fewshot_env.datasets import DATASETS, how_to_prepare
 from fewshot_env.errors import FewShotError
 from fewshot_env.store import ImageStore, data_dir, is_prepared
 from runners.reproduce.machinery.claims import Claim
@@ -75,14 +75,10 @@ def with_data(experiments: Sequence[Experiment], folder: str | None) -> tuple[li
         if missing:
             left_out.append(
                 f"{experiment.name} needs {' and '.join(missing)}, not prepared in {root}: run "
-                + " and ".join(map(_prepare_command, missing))
+                + " and ".join(how_to_prepare(DATASETS[name], root) for name in missing)
             )
         else:
             kept.append(experiment)
     if not kept:
         raise FewShotError("; ".join(left_out))
     return kept, left_out
-
-
-def _prepare_command(name: str) -> str:
-    return f"fsl data prepare {name} --source PATH{' (or --download)' if DATASETS[name].remotes else ''}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fewshot_env.errors import command
 from runners.reproduce.machinery.claims import Verdict
 from runners.reproduce.machinery.drawing import draw
 from runners.reproduce.machinery.earlier import EarlierReports
@@ -31,9 +32,9 @@ def write(experiment: Experiment, scale: Scale, cells: Summaries, runs: Runs, ea
         draw(experiment, cells, _completeness(scale, cells), pictures)
     rows = [_row(experiment, summary) for summary in cells.values()]
     data = experiment.holdings(runs.data_dir)
-    command = f"fsl reproduce {experiment.name} --scale {scale.name}"
-    command += "".join(f" --with {file.name}" for file in earlier.files)
-    page = _markdown(experiment, scale, cells, rows, verdicts, pictures, data, command)
+    counted = [word for file in earlier.files for word in ("--with", file.name)]
+    made_with = command("fsl", "reproduce", experiment.name, "--scale", scale.name, *counted)
+    page = _markdown(experiment, scale, cells, rows, verdicts, pictures, data, made_with)
     write_text(stem.with_name(f"{name}.md"), page)
     write_text(stem.with_name(f"{name}.tex"), _latex(experiment, _completeness(scale, cells), rows))
     write_json(stem.with_name(f"{name}.json"), _as_json(experiment, scale, cells, verdicts, data))
@@ -75,7 +76,7 @@ def _markdown(
     verdicts: Sequence[Verdict],
     pictures: Sequence[Path],
     data: Sequence[str],
-    command: str,
+    made_with: str,
 ) -> str:
     metric = {"mse": "mean squared error", "accuracy": "accuracy"}[experiment.metric]
     better = {"mse": "lower is better", "accuracy": "higher is better"}[experiment.metric]
@@ -106,7 +107,7 @@ def _markdown(
         ),
         "\n".join(_table([("claim", "verdict", "evidence"), *[(v.claim, v.text, v.evidence) for v in verdicts]])),
         "*Undecided*: runs are missing, or their intervals are too wide to decide.",
-        f"Made with `{command}`"
+        f"Made with `{made_with}`"
         + "".join(f"; {versions}" for versions in distinct(cells, "versions"))
         + (f"; test episodes {', '.join(hashes)}" if hashes else "")
         + (f"; {earlier} runs from earlier reports" if earlier else "")

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import gymnasium
 import pytest
 
-from fewshot_env.data.folders import split_by_ratio
+from fewshot_env.data.class_splits import split_by_ratio
 from fewshot_env.data.source import PrepareOptions
 from fewshot_env.errors import FewShotError
 from fewshot_env.images import ImageSampler
@@ -88,15 +88,19 @@ def test_a_split_file(birds, tmp_path):
     for text, match in (
         ("class,split\nbird 1,train\nbird 1,test\n", "lists class bird 1 in train and in test"),
         ("class,split\nbird 99,train\n", "lists class bird 99, which has no folder"),
-        ("class,split\nbird 1,dev\n", "must have lines class,split with train, val or test"),
+        ("class,split\nbird 1,later\n", "line 2: must have lines class,split with train, val or test"),
         ("name,part\nbird 1,train\n", "must have lines class,split with train, val or test"),
-        ("class,split\nbird 1,train\n", "must name classes for each of train, val and test"),
+        ("class,split\n", "must have lines class,split with train, val or test"),
     ):
         table.write_text(text)
         refuses(match, birds, tmp_path / "t", split=str(table))
+    table.write_text("Class ; Split\r\nbird 1 ; TRAIN\r\nbird 2; Novel\r\n")
+    store = prepare("my-birds", birds, tmp_path / "s", options=PrepareOptions(split=str(table)))
+    assert {c.name: c.split for c in store.classes} == {"bird 1": "train", "bird 2": "test"}
+    assert store.index["left_out"] == {f"in classes that {table} does not list": 50}
     refuses("but must be a CSV file", birds, tmp_path / "t", split="nowhere.csv")
-    refuses("but must be a CSV file .* or a ratio", birds, tmp_path / "t", split="80/20")
-    refuses("but must be a CSV file .* or a ratio", birds, tmp_path / "t", split="80/20/0")
+    refuses("but must be a CSV file .* a ratio such as", birds, tmp_path / "t", split="80/20")
+    refuses("but must be a CSV file .* a ratio such as", birds, tmp_path / "t", split="80/20/0")
 
 
 def test_explicit_folders(birds, tmp_path):
@@ -106,7 +110,8 @@ def test_explicit_folders(birds, tmp_path):
         (birds / f"bird {c}").rename(split / part / f"bird {c}")
     store = prepare("my-birds", split, tmp_path / "s")
     assert [len(store.of_split(s)) for s in SPLITS] == [3, 1, 2]
-    refuses("has the splits train/, val/, test/ already", split, tmp_path / "t", split="60/20/20")
+    pooled = prepare("my-birds", split, tmp_path / "t", options=PrepareOptions(split="1/1/1"))
+    assert [len(pooled.of_split(s)) for s in SPLITS] == [2, 2, 2]
 
 
 def test_what_is_no_data_set(birds, tmp_path):
@@ -117,8 +122,7 @@ def test_what_is_no_data_set(birds, tmp_path):
         tmp_path / "t",
     )
     (birds / "bird of none").mkdir()
-    refuses("bird of none holds no images", birds, tmp_path / "t")
-    (birds / "bird of none").rmdir()
+    assert prepare("my-birds", birds, tmp_path / "n").index["notes"] == ["1 folder without images: bird of none"]
     refuses("'sine' is already an environment", birds, tmp_path / "t", name="sine")
     for name in ("a->b", "a b", "../x", "my-", "", "a:b", "a/b"):
         with pytest.raises(FewShotError, match="cannot name a data set"):
@@ -142,7 +146,7 @@ def test_broken_and_tiny_images_are_left_out_on_request_alone(birds, tmp_path, c
     out = capsys.readouterr().out
     assert "left out: bird 3/0.JPG\n" in out
     assert "left out: bird 7/1.png\n" in out
-    assert "2 broken images left out" in out
+    assert "left out: 2 files: 2 unreadable or tiny (--skip-broken)" in out
     store = ImageStore.open(tmp_path / "s" / "my-birds")
     assert len(store.images) == 58
     assert {c.name: c.count for c in store.classes if c.count < 5} == {"bird 3": 4, "bird 7": 4}

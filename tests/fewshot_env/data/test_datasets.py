@@ -135,7 +135,8 @@ def test_wrong_layouts(mini_source, cub_source, tmp_path):
         mini_source,
         tmp_path / "s",
     )
-    refuses("cannot be split into train, val and test.*did you mean 'mini'", "mimi", mini_source, tmp_path / "s")
+    own = prepare("mimi", mini_source, tmp_path / "own")
+    assert own.index["notes"] == ["mimi is a data set of your own (did you mean 'mini'?)"]
     (cub_source / "images.txt").write_text("1 Bird/x.jpg")
     refuses("expected lines", "cub", cub_source, tmp_path / "s")
     table = mini_source / "val.csv"

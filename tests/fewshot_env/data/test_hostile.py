@@ -287,7 +287,7 @@ def test_any_damage_ends_in_one_line(kind, tmp_path):
             if kind == ".pkl":
                 read_pickle(file)
             else:
-                archives.unpack(file, tmp_path / "in" / str(i))
+                archives.unpack(file, tmp_path / "in" / str(i), archives.Budget())
         except FewShotError as error:
             messages.append(str(error))
     assert len(messages) > 10

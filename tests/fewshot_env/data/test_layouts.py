@@ -97,7 +97,8 @@ def test_wrong_pickles_are_reported(mini, tmp_path):
     for data, match in (
         ([1, 2], "holds a list, but must hold a dictionary"),
         ({"class_dict": classes}, "holds no images under 'image_data'"),
-        ({"image_data": images.astype(np.float32), "class_dict": classes}, "holds no images under 'image_data'"),
+        ({"image_data": images[..., :2], "class_dict": classes}, r"'image_data' but \(24, 84, 84, 2\)"),
+        ({"image_data": images - np.float32(9), "class_dict": classes}, r"from -9 to .* in \[0, 255\], or in \[0, 1\]"),
         ({"image_data": images}, "holds no class_dict"),
         ({"image_data": images, "class_dict": {wnid: [len(images)]}}, "points outside the 24 images"),
         ({"image_data": images, "class_dict": {"n99": [0]}}, "holds class n99, which the Ravi & Larochelle split"),

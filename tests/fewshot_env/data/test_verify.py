@@ -113,7 +113,7 @@ def test_a_complete_copy_says_so(mini, monkeypatch):
 def test_what_is_not_prepared(tmp_path, capsys):
     assert main("data", "check", "cub", "--data-dir", tmp_path) == 2
     assert "CUB-200-2011 is not prepared" in (error := capsys.readouterr().err)
-    assert "(or --download)" in error
+    assert "(or --download instead of --source PATH)" in error
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import threading
 import pytest
 import torch
 
+import runners
+from fewshot_env.errors import FewShotError
 from tests.helpers.cli import IMAGES, ROOT, TINY, main, only_run, sets
 from tests.helpers.images import write_mini
 
@@ -36,14 +38,26 @@ def refused(capsys, message, *words, left=None):
         (["--agent", "maml"], "--env is missing"),
         (["--env", "sine->", "--agent", "maml"], "must be NAME or 'SOURCE->TARGET'"),
         ([*SINE, *sets("agent.inner_lrr=1")], "unknown setting 'agent.inner_lrr' (did you mean 'agent.inner_lr'?)"),
-        ([*SINE, *sets("agent.inner_lr=fast")], "agent.inner_lr is 'fast', but: Input should be a valid number"),
-        ([*SINE, *sets("agent.inner_lr=-1")], "setting agent.inner_lr is -1, but: Input should be greater than 0"),
+        ([*SINE, *sets("agent.inner_lr=fast")], "agent.inner_lr is 'fast', but: it must be a number above 0"),
+        ([*SINE, *sets("agent.inner_lr=-1")], "setting agent.inner_lr is -1, but: it must be a number above 0"),
         ([*SINE, *sets("env.n_way=3")], "unknown setting 'env.n_way'"),
         ([*SINE, *sets("env.split=test")], "unknown setting 'env.split'"),
         ([*SINE, *sets("sed=3")], "unknown setting 'sed' (did you mean 'seed'?)"),
         ([*SINE, *sets("inner_lr=3")], "unknown setting 'inner_lr' (did you mean 'agent.inner_lr'?)"),
         ([*SINE, *sets("n_shots=3")], "unknown setting 'n_shots' (did you mean 'env.n_shot'?)"),
-        ([*SINE, *sets("agnet.inner_lr=3")], "must begin with 'env.' or 'agent.'"),
+        ([*SINE, *sets("agnet.inner_lr=3")], "(did you mean 'agent.inner_lr'?); it must begin with 'env.' or 'agent.'"),
+        ([*SINE, *sets("agent.n_shot=3")], "unknown setting 'agent.n_shot' (did you mean 'env.n_shot'?)"),
+        ([*SINE, *sets("env.trian_tasks=3")], "unknown setting 'env.trian_tasks' (did you mean 'train_tasks'?)"),
+        ([*SINE, *sets("zzz=3")], "unknown setting 'zzz'; known: env, agent, seed"),
+        ([*SINE, *sets("on_nan=skp")], "on_nan is 'skp', but: it must be one of 'skip', 'stop' (did you mean 'skip'?)"),
+        ([*SINE, *sets("loggers=wandb")], "setting loggers is 'wandb', but: it must be a list of values, each text"),
+        ([*SINE, *sets("loggers=[3]")], "setting loggers.0 is 3, but: it must be text"),
+        ([*SINE, *sets("train_tasks=1e99")], "train_tasks is '1e99', but: it must be a whole number from 0 to"),
+        ([*SINE, *sets("agent.first_order=perhaps")], "first_order is 'perhaps', but: it must be true or false"),
+        ([*SINE, *sets("env=[3]")], "--env is [3], but must be a name"),
+        ([*SINE, "--precision", "fp61"], "--precision: setting agent.precision is 'fp61', but: it must be one of"),
+        ([*SINE, "--logger", "tensorbord"], "unknown logger 'tensorbord' (did you mean 'tensorboard'?)"),
+        ([*SINE, "--preset", "quik"], "must be paper or quick (did you mean 'quick'?)"),
         ([*SINE, *sets("agent.inner_lr")], "must be KEY=VALUE"),
         ([*SINE, *sets("agent.inner_lr=[1")], "not valid YAML"),
         ([*SINE, *sets("seed=-1")], "setting seed is -1"),
@@ -72,6 +86,61 @@ def test_wrong_words(words, message, tmp_path, capsys):
     left = None if "--resume" in words else tmp_path / "runs"
     more = [] if left is None else ["--log-dir", left]
     refused(capsys, message, "run", *words, *more, left=left)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["bench", "--set", "inner_lr=1"],
+            "inner_lr is not a setting of an agent (did you mean 'agent.inner_lr'?)",
+        ),
+        (["bench", "--set", "agent.inner_lrr=1"], "unknown setting 'agent.inner_lrr' (did you mean 'agent.inner_lr'?)"),
+        (["bench", "--agent", "mamll"], "unknown agent 'mamll' (did you mean 'maml'?)"),
+        (["bench", "--workload", "sinee"], "unknown workload 'sinee' (did you mean 'sine'?)"),
+        (["bench", "--seconds", "long"], "--seconds is 'long', but: it must be a number; see fsl bench --help"),
+        (["reproduce", "fig44"], "cannot reproduce 'fig44' (did you mean 'fig4'?)"),
+        (["reproduce", "fig4", "--scale", "qick"], "must be quick or full (did you mean 'quick'?)"),
+        (["reproduce", "fig4", "--executor", "locl"], "must be here, local or slurm (did you mean 'local'?)"),
+        (["reproduce", "fig4", "--seeds", "0"], "--seeds is '0', but: it must be a whole number of at least 1"),
+        (["show", "turtl"], "(did you mean 'turtle'?)"),
+        (["show", "resnet"], "'resnet' is no agent and no environment; see fsl list"),
+    ],
+)
+def test_wrong_words_of_other_commands(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, message, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_keys_in_a_file_and_for_a_test(tmp_path, capsys):
+    (tmp_path / "settings.yaml").write_text("env: sine\nagent: maml\ntrian_tasks: 3\n")
+    refused(
+        capsys, "unknown setting 'trian_tasks' (did you mean 'train_tasks'?)", "run", "--config",
+        tmp_path / "settings.yaml", "--log-dir", tmp_path / "runs", left=tmp_path / "runs",
+    )  # fmt: skip
+    assert main("run", *SINE, "--log-dir", tmp_path / "runs", *sets(*TINY, "loggers=[]")) == 0
+    run = only_run(tmp_path / "runs")
+    capsys.readouterr()
+    refused(capsys, "unknown setting 'inner_lr' (did you mean 'agent.inner_lr'?)", "eval", run, *sets("inner_lr=1"))
+    refused(capsys, "agent.eval_steps is 'x', but: it must be a whole number", "eval", run, *sets("agent.eval_steps=x"))
+    refused(capsys, "--tasks is 'x', but: it must be a whole number; see fsl eval", "eval", run, "--tasks", "x")
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "message"),
+    [
+        ({"trian_tasks": 3}, {}, r"^unknown setting 'trian_tasks' \(did you mean 'train_tasks'\?\); known: "),
+        ({"agent.inner_lr": []}, {}, r"^setting agent.inner_lr is \[\], but: it must be a number above 0$"),
+        ({3: 3}, {}, r"^unknown setting '3'; known: "),
+        ({}, {"preset": "quik"}, r"^the preset is 'quik', but must be paper or quick \(did you mean 'quick'\?\)$"),
+        ({}, {"preset": None}, r"^the preset is None, but must be paper or quick$"),
+    ],
+)
+def test_wrong_settings_from_python(settings, more, message, tmp_path):
+    with pytest.raises(FewShotError, match=message):
+        runners.run("sine", "maml", settings, log_dir=tmp_path / "runs", **more)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -192,6 +261,7 @@ def test_running_statistics_that_were_never_gathered(tmp_path, capsys):
 
 FAILS = """
 import torch
+from pydantic import field_validator
 from agents.maml import MAML
 from fewshot_env import EnvEntry, register
 from fewshot_env.sine import SineSampler
@@ -217,6 +287,37 @@ class Samples(SineSampler):
 class First(SineSampler):
     def sample(self, task_seeds):
         raise IndexError("a sampler of my own")
+
+class Built(SineSampler):
+    def __init__(self, **settings):
+        raise KeyError("a sampler of my own")
+
+class Tests(SineSampler):
+    def __init__(self, **settings):
+        if settings.get("split") == "test":
+            raise KeyError("a sampler of my own")
+        super().__init__(**settings)
+
+class Made(MAML):
+    def __init__(self, spec, config):
+        raise AttributeError("an agent of my own")
+
+class OwnConfig(MAML.Config):
+    @classmethod
+    def paper(cls, spec, n_shot):
+        raise KeyError("settings of my own")
+
+class Paper(MAML):
+    Config = OwnConfig
+
+class RefusingConfig(MAML.Config):
+    @field_validator("inner_lr")
+    @classmethod
+    def refuse(cls, value):
+        raise KeyError("a validator of my own")
+
+class Refuses(MAML):
+    Config = RefusingConfig
 
 if __name__ == "failing_samples":
     register(EnvEntry("samples", "FewShot/Samples-v0", "failing_samples:Samples", "fails"))
@@ -252,9 +353,28 @@ def test_a_sampler_that_fails_at_once_is_reported_before_a_folder_is_made(tmp_pa
     assert main("run", *words) == 2
     assert capsys.readouterr().err == (
         "fsl: the environment 'failing_first:First' fails at its first task: IndexError: a sampler of my own "
-        "(failing_first.py, line 27)\n"
+        "(failing_first.py, line 28)\n"
     )
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("env", "agent", "message"),
+    [
+        ("Built", "maml", "the sampler Built cannot be built: KeyError: 'a sampler of my own' ("),
+        ("Tests", "maml", "the sampler Tests cannot be built: KeyError: 'a sampler of my own' ("),
+        ("sine", "Made", "cannot be built with these settings (AttributeError: an agent of my own ("),
+        ("sine", "Paper", "Paper.Config.paper fails: KeyError: 'settings of my own' ("),
+        ("sine", "Refuses", "the settings of RefusingConfig cannot be checked: KeyError: 'a validator of my own' ("),
+    ],
+)
+def test_own_classes_that_fail_before_a_run(env, agent, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "failing_early.py").write_text(FAILS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    env, agent = (name if name.islower() else f"failing_early:{name}" for name in (env, agent))
+    words = ["run", "--env", env, "--agent", agent, "--log-dir", tmp_path / "runs", *sets("agent.inner_lr=0.1")]
+    refused(capsys, message, *words, left=tmp_path / "runs")
 
 
 def test_looking_at_a_folder_runs_no_code_that_it_names(tmp_path, monkeypatch, capsys):
@@ -314,7 +434,7 @@ def test_counts_beyond_any_machine(key, size, tmp_path, capsys):
 
 
 def test_too_many_seeds(tmp_path, capsys):
-    refused(capsys, "less than or equal to 10000", "run", *SINE, "--seeds", 10**9)
+    refused(capsys, "it must be a whole number of at most 10000", "run", *SINE, "--seeds", 10**9)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""What a prepared data set is good for: up to how many ways, and a command to try next that works as it is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewshot_env.errors import command
+from fewshot_env.rng import SPLITS
+from fewshot_env.store import ImageStore, prepared_names
+
+WAYS, QUERIES = 5, 16
+"""The defaults of image tasks (fewshot_env.images.ImageConfig)."""
+
+
+def next_steps(store: ImageStore, source: Path | None, data_dir: Path | None) -> list[str]:
+    """One line for each split, and one or two with a command.
+
+    Args:
+        store: the prepared data set.
+        source: where it was read from, for a command that prepares it otherwise; None where it was downloaded.
+        data_dir: the folder of the prepared data sets as the user gave it, for the commands.
+    """
+    return [*_split_lines(store), *_commands(store, source, [] if data_dir is None else ["--data-dir", data_dir])]
+
+
+def _split_lines(store: ImageStore) -> list[str]:
+    lines = []
+    for split in SPLITS:
+        held = store.of_split(split)
+        if not held:
+            lines.append(f"{split}: no classes" + ("; the last weights are tested" if split == "val" else ""))
+            continue
+        low, high = min(held, key=lambda c: c.count), max(held, key=lambda c: c.count)
+        total = sum(c.count for c in held)
+        official = store.index.get("official", {}).get(split)
+        whole = f" (of {official[0]}, {official[1]})" if official and official != [len(held), total] else ""
+        sizes = f"{low.count} to {high.count} a class, fewest in {low.name}" if low.count < high.count else (
+            f"{low.count} a class")  # fmt: skip
+        few = low.count < 2
+        ways = (
+            "no task: a class needs at least 2 images" if few
+            else f"up to {len(held)} ways" if len(held) > 1 else "no task: 2 classes at least"
+        )  # fmt: skip
+        lines.append(f"{split}: {len(held)} classes, {total} images{whole}, {sizes}: {ways}")
+    return lines
+
+
+def _commands(store: ImageStore, source: Path | None, where: list[str | Path]) -> list[str]:
+    of_split = {split: store.of_split(split) for split in SPLITS}
+    train, val, test = (len(of_split[split]) for split in SPLITS)
+    name, again = store.path.name, ["fsl", "data", "prepare", store.path.name, "--source", source or "PATH", *where]
+    if any(c.count < 2 for c in store.classes):
+        return ["a task takes at least 2 images of a class: add images, or remove such classes, and prepare it again"]
+    if train > 1 and test > 1:
+        skip_val = ["--set", "val_tasks=0"] if val == 1 else []
+        ways = min(WAYS, train, test, *([val] if val > 1 else []))
+        env, used = name, [c for split in SPLITS for c in of_split[split]]
+    elif test > 1:
+        ways, skip_val, used = min(WAYS, test), [], of_split["test"]
+        real = [other for other in ("mini", "cub") if other in prepared_names(store.path.parent) and other != name]
+        env = f"{real[0] if real else 'glyphs'}->{name}"
+        skip_val += [] if real else ["--set", f"env.size={store.images.shape[1]}"]
+    elif len(store.classes) > 1 and "official" not in store.index:
+        more = f"{len(store.classes)} classes are too few for these splits; "
+        return [more + f"to make all of them the target of another data set: {command(*again, '--split', 'test')}"]
+    else:
+        return ["to have tasks to test on, get at least 2 classes of test"]
+    queries = min(QUERIES, min(c.count for c in used) - 1)
+    options = [
+        *(["--n-way", str(ways)] if ways < WAYS else []),
+        *(["--n-query", str(queries)] if queries < QUERIES else []),
+    ]
+    try_ = command("fsl", "run", "--env", env, "--agent", "turtle", *options, "--preset", "quick", *skip_val, *where)
+    lines = [f"try: {try_}"]
+    if 1 < ways < WAYS and "official" not in store.index:
+        lines.append(f"{WAYS}-way tasks need {WAYS} classes in every split that has some: add classes, or see --split")
+    return lines
