@@ -84,9 +84,9 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
         if self._task is None or self._answers is not None:
             raise gymnasium.error.ResetNeeded("one task is one step: call reset before step")
         targets = self._task.query.labels
-        n, given = targets.shape[1], np.shape(action)[:1]
-        surplus = self.sampler.query_size if given == (self.sampler.query_size,) else n
-        answers = read_answers(self.sampler.spec, action, (surplus,))[None, :n]
+        n, most = targets.shape[1], self.sampler.query_size
+        given = most if hasattr(action, "__len__") and len(action) == most else n  # any other is refused
+        answers = read_answers(self.sampler.spec, action, (given,))[None, :n]
         labels = answers.argmax(-1) if self.sampler.spec.kind == "classification" and answers.dim() == 3 else answers
         self._answers = labels
         reward = float(self.sampler.spec.score(answers, targets)[0])

@@ -33,7 +33,7 @@ class NumpyVector(VectorWrapper):
     ) -> tuple[Obs, dict[str, Any]]:
         """As the environment's."""
         options = {k: v for k, v in (options or {}).items() if k != "reset_mask"}  # every task ends after one step
-        obs, info = self.env.reset(seed=seed, options=options)
+        obs, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
         info = _arrays(info)
         return _arrays(obs), info | {"n_outputs": np.full(self.num_envs, info["n_outputs"])}
 

@@ -1,5 +1,5 @@
 """The runner: `fsl` pairs agents with environments, trains, evaluates and logs; `runners.run` does it from Python."""
 
-from runners.api import Finished, load, run, test
+from runners.api import Finished, evaluate, load, run
 
-__all__ = ["Finished", "load", "run", "test"]
+__all__ = ["Finished", "evaluate", "load", "run"]

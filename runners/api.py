@@ -1,11 +1,13 @@
-"""The Python interface of the command line: `runners.run`, `runners.test` and `runners.load`.
+"""The Python interface of the command line: `runners.run`, `runners.evaluate` and `runners.load`.
 
 Settings are those of `--set`, as a mapping: `{"train_tasks": 500, "agent.inner_lr": 0.02}`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +26,26 @@ class Finished:
     result: dict[str, Any]
 
 
+_one_at_a_time = threading.RLock()
+
+
+@contextmanager
+def _process_kept() -> Iterator[None]:
+    """Leave torch's threads and random numbers as the caller had them; calls of several threads take turns.
+
+    Training draws from torch's global generator, so two runs at the same time would not be reproducible.
+    """
+    import torch
+
+    with _one_at_a_time:
+        threads, state = torch.get_num_threads(), torch.get_rng_state()
+        try:
+            yield
+        finally:
+            torch.set_rng_state(state)
+            torch.set_num_threads(threads)
+
+
 def run(
     env: str | type[TaskSampler],
     agent: str | type[Agent],
@@ -32,6 +54,9 @@ def run(
     log_dir: str | Path = "runs",
 ) -> Finished:
     """Train an agent on an environment and test it, as `fsl run` does; everything is logged to a new folder.
+
+    In any thread, and in a notebook; runs of several threads take turns. Torch's threads and random numbers are left as
+    they were. A run that fails before its first checkpoint leaves no folder behind.
 
     Args:
         env: NAME, "SOURCE->TARGET", "module:Class", or a sampler class (fewshot_env.sampler.TaskSampler).
@@ -61,7 +86,8 @@ def run(
     names = {"env": env if isinstance(env, str) else name_of(env)}
     names["agent"] = agent if isinstance(agent, str) else name_of(agent)
     try:
-        (folder,) = launcher.begin({**settings, **names}, preset, Path(log_dir), 1, 1)
+        with _process_kept():
+            (folder,) = launcher.begin({**settings, **names}, preset, Path(log_dir), 1, 1)
     except Interrupted:
         raise KeyboardInterrupt from None
     except RunEnded:
@@ -69,10 +95,10 @@ def run(
     return Finished(folder, read_result(folder))
 
 
-def test(  # no pytest function
+def evaluate(
     folder: str | Path,
-    env: str | type[TaskSampler] | None = None,  # noqa: PT028
-    settings: Mapping[str, Any] = MappingProxyType({}),  # noqa: PT028
+    env: str | type[TaskSampler] | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Test a run's best weights on frozen episodes, as `fsl eval` does.
 
@@ -90,7 +116,9 @@ def test(  # no pytest function
     from fewshot_env.plugins import name_of
     from runners.evaluation.retest import retest
 
-    return retest(Path(folder), env if env is None or isinstance(env, str) else name_of(env), dict(settings))[0]
+    name = env if env is None or isinstance(env, str) else name_of(env)
+    with _process_kept():
+        return retest(Path(folder), name, dict(settings))[0]
 
 
 def load(folder: str | Path) -> Agent:
@@ -104,4 +132,5 @@ def load(folder: str | Path) -> Agent:
     """
     from runners.evaluation.retest import load_best
 
-    return load_best(Path(folder))
+    with _process_kept():
+        return load_best(Path(folder))

@@ -151,7 +151,9 @@ def _listed(start: Path, stock: Stock, choice: str, notes: list[str]) -> list[_F
             if not label or not wanted:
                 raise FewShotError(f"{table}, line {number}: expected a file and its label, found {list(row.values())}")
             if wanted in by_name and by_name[wanted] is None:
-                raise FewShotError(f"{table}, line {number}: several files below {start} are named {wanted}; add folders")
+                raise FewShotError(
+                    f"{table}, line {number}: several files below {start} are named {wanted}; add folders"
+                )
             file = by_name.get(wanted) or start / wanted.replace("/", "_")  # the latter is not there
             one = _Found(file, wanted, label, split or _row_split(table, number, row))
             if found.setdefault(file, one) != one:

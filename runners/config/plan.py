@@ -182,7 +182,9 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
             raise SettingError(
                 key, f"unknown setting {key!r}{hint}; it must begin with 'env.' or 'agent.', or have no dot"
             )
-    env_config, target_config, family, validates = _tasks(pair, section(settings, "env"), keys)
+    env_config, target_config, family, validates = _tasks(
+        pair, section(settings, "env"), keys, settings.get("val_tasks") != 0
+    )
     if not validates and settings.get("val_tasks"):
         raise SettingError("val_tasks", f"val_tasks is {settings['val_tasks']}, but {pair.source.name} has no "
                            "validation classes; leave it out, or set it to 0")  # fmt: skip
@@ -208,8 +210,10 @@ def _keys(pair: EnvPair, agent: type[Agent]) -> list[str]:
     return [*fields_of(RunConfig), *of_env[0], *of_env[1], *fields_of(agent.Config, "agent.")]
 
 
-def _tasks(pair: EnvPair, chosen: Settings, keys: list[str]) -> tuple[TaskConfig, TaskConfig, TaskSampler, bool]:
-    """The settings of source and target, the training tasks, one of which is verified, and whether there are others.
+def _tasks(
+    pair: EnvPair, chosen: Settings, keys: list[str], validates: bool
+) -> tuple[TaskConfig, TaskConfig, TaskSampler, bool]:
+    """The settings of source and target, the training tasks, one of which is verified, and whether to validate.
 
     A setting that both have is for both; one that only the target has is for it alone.
     """
@@ -226,11 +230,13 @@ def _tasks(pair: EnvPair, chosen: Settings, keys: list[str]) -> tuple[TaskConfig
         if is_out_of_memory(error):
             raise
         raise FewShotError(f"the environment {pair.source.name!r} fails at its first task: {said(error)}") from error
-    try:
-        build_sampler(pair.source.sampler, own | {"split": "val"})
-        validates = True
-    except EmptySplit:
-        validates = False
+    if validates:
+        try:
+            build_sampler(pair.source.sampler, own | {"split": "val"})
+        except EmptySplit:
+            validates = False
+        except FewShotError as error:
+            raise FewShotError(f"{error}, or leave out validation with --set val_tasks=0") from error
     shared = {k: v for k, v in own.items() if k in target.Config.model_fields}
     shared |= {k: chosen[k] for k in of_target if k in chosen}
     target_config = validate(target.Config, shared, "env.", RESERVED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
@@ -18,8 +19,9 @@ Item = TypeVar("Item")
 LINE_SECONDS = 10.0
 """Least time between two lines where there is no terminal."""
 
-SETTLED_SECONDS, SETTLED_SHARE, SETTLED_REPORTS = 5.0, 0.02, 3
-"""The time left is shown after so much work, and this share of it or so many reports: earlier rates mislead."""
+SETTLED_SECONDS, SETTLED_REPORTS, SETTLED_FACTOR = 5.0, 3, 1.5
+"""The time left is shown after so many seconds and reports, and while the rates of the last two quarters of the time
+differ by less than this factor: what comes first (a kernel that is built, a file that is read) misleads."""
 
 
 class ReportProgress(Protocol):
@@ -67,30 +69,51 @@ class Rate:
     """How fast the work goes since this process began it, at unit `done` of `total`.
 
     The clock starts at the last report before the first finished unit, so that a validation before it does not count.
+    The rate is that of the second half of the time since then.
     """
 
     def __init__(self, total: int, done: int) -> None:
         self.total, self.first, self.start = total, done, time.monotonic()
-        self.latest, self.advances = done, 0
+        self.advances = 0
+        self._points = deque([(self.start, done)])
+        """Times and what was done by then, of the second half of the time and one point before."""
 
     def update(self, done: int) -> float:
         """Take note of a report; returns the time of it."""
-        now = time.monotonic()
+        now, points = time.monotonic(), self._points
         if done == self.first:
             self.start = now
-        if done > self.latest:
-            self.latest, self.advances = done, self.advances + 1
+            points.clear()
+        self.advances += bool(points) and done > points[-1][1]
+        if len(points) > 1 and now - points[-2][0] < (now - self.start) / 100:
+            points.pop()  # a hundred points say as much as a million
+        points.append((now, done))
+        while len(points) > 2 and points[1][0] <= self.start + (now - self.start) / 2:
+            points.popleft()
         return now
+
+    def _between(self, early: float, late: float) -> float:
+        """Units per second between two shares of the time."""
+        seconds = self._points[-1][0] - self.start
+        return (self._done_at(late * seconds) - self._done_at(early * seconds)) / (late - early) / max(seconds, 1e-9)
+
+    def _done_at(self, second: float) -> float:
+        """What was done at a time after the start, between two reports in proportion."""
+        after = next((i for i, (time, _) in enumerate(self._points) if time - self.start >= second), -1)
+        if after < 1:
+            return float(self._points[after][1])
+        (then, before), (now, done) = self._points[after - 1], self._points[after]
+        return before + (done - before) * (self.start + second - then) / (now - then)
 
     def describe(self, done: int, unit: str, note: str) -> str:
         """Like "1200/70000 (2%), 812 tasks/s, 85 s left, loss 0.123"; rate and time left only once they are known."""
         parts = [f"{done}/{self.total} ({done / max(self.total, 1):.0%})"]
-        seconds = time.monotonic() - self.start
-        if done > self.first and seconds > 0:
-            rate = (done - self.first) / seconds
+        seconds, rate = self._points[-1][0] - self.start, self._between(0.5, 1)
+        if rate > 0:
             parts += [f"{rate:.3g} {unit}/s" if rate < 100 else f"{rate:.0f} {unit}/s"]
-            much = done - self.first >= SETTLED_SHARE * (self.total - self.first)
-            if seconds >= SETTLED_SECONDS and (much or self.advances >= SETTLED_REPORTS):
+            third, fourth = self._between(0.5, 0.75), self._between(0.75, 1)
+            steady = max(third, fourth) < SETTLED_FACTOR * min(third, fourth)
+            if steady and seconds >= SETTLED_SECONDS and self.advances >= SETTLED_REPORTS:
                 parts += [f"{duration((self.total - done) / rate)} left"]
         return ", ".join([*parts, note] if note else parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -28,7 +29,8 @@ class Interrupted(RunEnded):
 def stop_signals(group: ProcessGroup) -> Iterator[Callable[[], None]]:
     """Turn SIGINT and SIGTERM into Interrupted at the next safe point, which is a call of what is yielded.
 
-    All processes of the group stop at the same point.
+    All processes of the group stop at the same point. Signals reach the main thread alone: a run in another thread
+    goes on to its end.
     """
     asked: list[int] = []
 
@@ -40,7 +42,8 @@ def stop_signals(group: ProcessGroup) -> Iterator[Callable[[], None]]:
         if number:
             raise Interrupted(128 + number)
 
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    old = {number: signal.signal(number, note) for number in caught}
     try:
         yield stop
     finally:

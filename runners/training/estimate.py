@@ -69,7 +69,8 @@ def _outer_steps(stack: Stack, plans: Sequence[Plan], group: ProcessGroup) -> Ca
 
 def _evaluations(stack: Stack, plans: Sequence[Plan]) -> Callable[[int], None]:
     size = plans[0].run.eval_batch
-    env, seeds = plans[0].make_env("val", size * len(plans)), frozen_seeds("val", size)
+    split = "val" if plans[0].run.val_tasks else "test"
+    env, seeds = plans[0].make_env(split, size * len(plans)), frozen_seeds(split, size)
 
     def evaluation(number: int) -> None:
         evaluate(stack.agent, env, seeds)

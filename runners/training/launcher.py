@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -46,8 +47,20 @@ def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes:
         folders = group.gather(folders)[0]
     except ProcessLost:
         raise FewShotError("the first process could not make the run's folder; its own message says why") from None
-    _carry_out(plans, folders, group, processes)
+    try:
+        _carry_out(plans, folders, group, processes, new=True)
+    except RunEnded:
+        raise
+    except Exception:
+        if group.is_main and not _can_continue(folders):
+            shutil.rmtree(run_folder.group_of(folders), ignore_errors=True)
+        raise
     return folders
+
+
+def _can_continue(folders: Sequence[Path]) -> bool:
+    """Whether one of the runs has a checkpoint, or tasks that fsl replay can show."""
+    return any((folder / name).exists() for folder in folders for name in ("last.pt", "faults"))
 
 
 def resume(folder: Path, processes: int) -> list[Path]:
@@ -99,7 +112,10 @@ def _verify_shares(plan: Plan, processes: int) -> None:
         raise FewShotError(f"{processes} processes are too many: {what}; use fewer, or raise --meta-batch")
 
 
-def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], group: ProcessGroup, processes: int) -> None:
+def _carry_out(
+    plans: Sequence[Plan], folders: Sequence[Path], group: ProcessGroup, processes: int, new: bool = False
+) -> None:
+    """Train and test the runs in these folders; `new` ones that fail before their first checkpoint are not resumed."""
     where = run_folder.group_of(folders)
     if processes > 1 and group.size == 1:
         code = launch.launch(where, processes)
@@ -107,6 +123,11 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], group: ProcessGro
             raise Interrupted(code) if code > 128 else RunEnded(code)
         return
     again = command("fsl", "run", "--resume", where)
+
+    def advice() -> str:
+        start = new and not _can_continue(folders)
+        return "mend that, and start the run again" if start else f"mend that, then continue with: {again}"
+
     try:
         with locked(folders) if group.is_main else nullcontext():
             for number, batch in enumerate(_side_by_side(plans, folders)):
@@ -123,17 +144,14 @@ def _carry_out(plans: Sequence[Plan], folders: Sequence[Path], group: ProcessGro
             log.warning(f"fsl: another process of this run is gone ({lost}); continue with: {again}")
         raise RunEnded(1) from None
     except OSError as error:
-        raise FewShotError(
-            f"the run {where} cannot be written ({error.strerror or error}); mend that, then continue with: {again}"
-        ) from error
+        raise FewShotError(f"the run {where} cannot be written ({error.strerror or error}); {advice()}") from error
     except FewShotError:
         raise
     except Exception as error:  # most likely of a custom agent or environment
         if is_out_of_memory(error):
             raise
         raise FewShotError(
-            f"{plans[0].run.agent} on {plans[0].pair} failed: {said(error)}; --verbose shows the traceback; mend that, "
-            f"then continue with: {again}"
+            f"{plans[0].run.agent} on {plans[0].pair} failed: {said(error)}; --verbose shows the traceback; {advice()}"
         ) from error
     finally:
         group.leave()
