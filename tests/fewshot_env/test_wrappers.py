@@ -110,11 +110,9 @@ assert torch.get_num_threads() == 4
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sine", "mini", "cub", "omniglot", "glyphs", "textures"])
-def test_forked_workers_after_torch_was_used_here(name, data_dir, tmp_path):
-    """In a process of its own, with several threads: the suite's own single thread hides that a child waits for ever."""
+def test_forked_workers_after_torch_was_used_here(name, data_dir):
+    """In a process of its own, with several threads: the suite's single thread hides that a child waits for ever."""
     words = [fewshot_env.ENVS[name].id, "" if name == "sine" else str(data_dir)]
-    if name in ("mini", "cub", "omniglot"):
-        words = [words[0], words[1]]
     code = (
         FORKED
         if name in ("sine", "glyphs", "textures")

@@ -164,10 +164,10 @@ class FailsLater(MAML):
 
 def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path):
     settings = {"train_tasks": 24, "val_every": 12, "val_tasks": 6, "test_tasks": 8, "agent.meta_batch": 1}
-    with pytest.raises(FewShotError, match="failed: KeyError.* and start the run again"):
+    with pytest.raises(FewShotError, match=r"failed: KeyError.* and start the run again"):
         runners.run("sine", FailsAtOnce, settings, log_dir=tmp_path / "r")
     assert [*(tmp_path / "r").iterdir()] == []
-    with pytest.raises(FewShotError, match="failed: KeyError.* then continue with: fsl run --resume"):
+    with pytest.raises(FewShotError, match=r"failed: KeyError.* then continue with: fsl run --resume"):
         runners.run("sine", FailsLater, settings, log_dir=tmp_path / "r")
     (kept,) = (tmp_path / "r").iterdir()
     assert (kept / "last.pt").exists()

@@ -48,9 +48,10 @@ def test_three_classes_as_a_target(tmp_path, prepare, capsys):
     assert "train: no classes" in lines
     assert "test: 3 classes, 12 images, 3 to 5 a class, fewest in a: up to 3 ways" in lines
     (printed,) = [line for line in lines if line.startswith("try: ")]
-    assert (
-        f"--env 'glyphs->my-set' --agent turtle --n-way 3 --n-query 2 --preset quick --set env.size=84 --data-dir '{tmp_path}/the data'"
-        in printed
+    assert printed == (
+        "try: fsl run --env 'glyphs->my-set' --agent turtle --n-way 3 --n-query 2 --preset quick --set env.size=84 "
+        f"--data-dir '{tmp_path}/the data'"
+    )
     )
     line, result = tried(lines, capsys, "--set", "val_tasks=2")
     assert line.startswith("test on my-set: accuracy")
