@@ -41,7 +41,8 @@ def _split_lines(store: ImageStore) -> list[str]:
             "no task: a class needs at least 2 images" if few
             else f"up to {len(held)} ways" if len(held) > 1 else "no task: 2 classes at least"
         )  # fmt: skip
-        lines.append(f"{split}: {len(held)} classes, {total} images{whole}, {sizes}: {ways}")
+        classes = "1 class" if len(held) == 1 else f"{len(held)} classes"
+        lines.append(f"{split}: {classes}, {total} images{whole}, {sizes}: {ways}")
     return lines
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from fewshot_env.data.splits import split_list
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
-from fewshot_env.store import ImageStore, checksum
+from fewshot_env.store import ImageStore, checksum, prepare_command
 
 MAX_SHOWN = 10
 
@@ -32,7 +32,7 @@ def verify_store(store: ImageStore) -> Verification:
         FewShotError: where the pixels do not have the checksum of the index, or a class is not in the split of the
             published list.
     """
-    again = f"prepare it again: fsl data prepare {store.path.name} --source PATH"
+    again = f"prepare it again: {prepare_command(store.path)}"
     if (actual := checksum(store.images)) != store.index["sha256"]:
         raise FewShotError(f"{store.path} has the checksum {actual[:16]}, not {store.index['sha256'][:16]}; {again}")
     duplicates = _duplicates(store)

@@ -92,7 +92,7 @@ def check(
 @data_app.command(name="list")
 def list_(data_dir: DataDir = None) -> None:
     """List the known data sets, whether they are prepared, and what they hold."""
-    from fewshot_env.datasets import known_datasets
+    from fewshot_env.datasets import how_to_prepare, known_datasets
     from fewshot_env.store import ImageStore, is_prepared, prepared_names
     from fewshot_env.store import data_dir as store_dir
 
@@ -105,5 +105,5 @@ def list_(data_dir: DataDir = None) -> None:
             print(f"  {name:<{width}} {ImageStore.open(folder / name).holdings()}")
         else:
             dataset = known[name]
-            how = "--download" if dataset.remotes else "--source PATH"
-            print(f"  {name:<{width}} not prepared; get {dataset.expected}, then: fsl data prepare {name} {how}")
+            how = how_to_prepare(dataset, folder)
+            print(f"  {name:<{width}} not prepared; get {dataset.expected}, then: {how}")

@@ -337,7 +337,11 @@ def test_custom_code_that_fails_is_reported_in_one_line(kind, tmp_path, monkeypa
     (told,) = [line for line in err.splitlines() if line.startswith("fsl: ")]
     assert "Traceback" not in err
     assert f"{agent} on " in told
-    assert "then continue with: fsl run --resume " in told
+    if kind == "Says":  # after the first checkpoint
+        assert f"; mend that, then continue with: fsl run --resume {only_run(tmp_path / 'runs')}" in told
+    else:
+        assert told.endswith("; mend that, and start the run again")
+        assert list((tmp_path / "runs").iterdir()) == []
     if kind in ("Adapts", "Samples"):
         assert "of my own" in told
         assert f"({module}.py, line " in told

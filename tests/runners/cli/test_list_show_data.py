@@ -64,7 +64,7 @@ def test_prepare_and_list_data(tmp_path, capsys):
     main("data", "list", "--data-dir", stores)
     assert capsys.readouterr().out.count("not prepared") == 3
     assert main("data", "prepare", "mini", "--source", tmp_path / "m", "--data-dir", stores) == 0
-    assert "train 8 classes, 8 images (of 64, 38400)" in capsys.readouterr().out
+    assert "train: 8 classes, 8 images (of 64, 38400), 1 a class: no task" in capsys.readouterr().out
     assert main("data", "prepare", "cub", "--source", tmp_path / "c", "--data-dir", stores) == 0
     main("data", "list", "--data-dir", stores)
     out = capsys.readouterr().out

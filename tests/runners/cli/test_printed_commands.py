@@ -19,6 +19,7 @@ from tests.helpers.images import write_mini
 
 ODD = "my 'odd' $runs"
 HARD = [ODD, "two  spaces", "-dash", "`echo x`; #", "a\nb\t'c'\\d", "~", '"', "!x", "mini->cub", "\udcff", "naïve"]
+NAMES = [ascii(name) for name in HARD]  # a test's name cannot hold half of a surrogate pair
 WORDS = [*MAML, *sets(*TINY, "loggers=[]")]
 ECHO = 'for name in fsl tensorboard pip; do eval "$name() { printf \'%s\\\\0\' $name \\"\\$@\\"; }"; done\n'
 
@@ -48,7 +49,7 @@ def after(words, text, end="\n"):
     return text.partition(words)[2].partition(end)[0]
 
 
-@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize("name", HARD, ids=NAMES)
 def test_a_shell_reads_the_words_that_were_written(name):
     words = ["fsl", "run", "--resume", name, "--env", "sine->glyphs", "PATH"]
     assert read_by_bash(command(*words)) == words
@@ -81,7 +82,7 @@ def test_what_a_run_in_an_odd_folder_prints(tmp_path, monkeypatch, capsys):
     assert list(run.glob("eval-sine-*.json"))
 
 
-@pytest.mark.parametrize("name", HARD[1:])
+@pytest.mark.parametrize("name", HARD[1:], ids=NAMES[1:])
 def test_resuming_in_folders_of_hard_names(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     program, *words = read_by_bash(interrupted(name, monkeypatch, capsys))

@@ -52,7 +52,6 @@ def test_three_classes_as_a_target(tmp_path, prepare, capsys):
         "try: fsl run --env 'glyphs->my-set' --agent turtle --n-way 3 --n-query 2 --preset quick --set env.size=84 "
         f"--data-dir '{tmp_path}/the data'"
     )
-    )
     line, result = tried(lines, capsys, "--set", "val_tasks=2")
     assert line.startswith("test on my-set: accuracy")
     assert result["settings"]["env.n_way"] == 3
@@ -95,7 +94,7 @@ def test_train_and_test_without_val(tmp_path, prepare, capsys):
 def test_one_validation_class_is_not_validated_on(tmp_path, prepare, capsys):
     draw(tmp_path / "my pictures", train__a=3, train__b=3, val__e=3, test__c=3, test__d=3)
     lines = prepare()
-    assert "val: 1 classes, 3 images, 3 a class: no task: 2 classes at least" in lines
+    assert "val: 1 class, 3 images, 3 a class: no task: 2 classes at least" in lines
     line, _ = tried(lines, capsys)
     assert "there was no validation" in line
 
