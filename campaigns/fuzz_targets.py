@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
@@ -21,6 +22,9 @@ from agents import registry as agent_registry
 from agents.saved import describe
 from fewshot_env.data import cub, folders, mini
 from fewshot_env.data.archive import Budget, unpack
+from fewshot_env.data.inventory import take_stock
+from fewshot_env.data.pixels import formats
+from fewshot_env.data.read import read_source
 from fewshot_env.data.source import PrepareOptions, SourceImage
 from fewshot_env.data.splits import split_list
 from fewshot_env.data.unpickle import read_pickle
@@ -79,10 +83,22 @@ def pickles() -> list[bytes]:
 
 
 def images() -> list[bytes]:
-    """A small picture in every format."""
-    pixels, found = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8), []
-    for form in ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM"):
-        Image.fromarray(pixels).save(out := io.BytesIO(), form)
+    """A small picture in every format and mode that is read."""
+    pixels, found = np.random.default_rng(0).integers(0, 256, (24, 20, 4), dtype=np.uint8), []
+    picture, exif = Image.fromarray(pixels), Image.Exif()
+    exif[0x0112] = 6
+    colours = picture.convert("RGB")
+    for image, form, more in [
+        *((colours, form, {}) for form in formats() if form not in ("MPO", "JXL")),
+        (picture, "PNG", {}),
+        (picture.convert("LA"), "PNG", {}),
+        (colours.quantize(8), "PNG", {"transparency": 1}),
+        (Image.fromarray(pixels[..., 0].astype(np.uint16) * 257), "PNG", {}),
+        (Image.fromarray(pixels[..., 0] / np.float32(255)), "TIFF", {}),
+        (colours.convert("CMYK"), "JPEG", {"exif": exif}),
+        (colours, "GIF", {"save_all": True, "append_images": [colours]}),
+    ]:
+        image.save(out := io.BytesIO(), form, **more)
         found.append(out.getvalue())
     return found
 
@@ -179,6 +195,27 @@ def targets() -> dict[str, Target]:
             put(f"{name}/1.png", b"", folder)
         return folders.read_own(folder, PrepareOptions(str(put("split.csv", data, folder))))
 
+    def labels(data: bytes, folder: Path) -> Any:
+        for name in "abcd":
+            put(f"images/{name}.png", b"", folder)
+        put("labels.csv", data, folder)
+        return [folders.read_own(folder, PrepareOptions(split, classes=c)) for split in (None, "test")
+                for c in ("leaf", "top")]  # fmt: skip
+
+    def tree(data: bytes, folder: Path) -> Any:
+        """Files of these names; every image among them must be accounted for."""
+        for name in text_of(data).splitlines():
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                place = (folder / "own" / name.lstrip("/")).resolve()
+                if place.is_relative_to(folder / "own"):
+                    put(str(place.relative_to(folder)), b"x", folder)
+        (folder / "own").mkdir(exist_ok=True)
+        account = read_source(folder / "own", folders.LAYOUTS, folder / "in", PrepareOptions("test"), "images")
+        stock = take_stock(folder / "own")
+        files = sum(map(len, (stock.images, stock.no_decoder, stock.hidden, stock.dangling)))
+        assert len(account.images) + sum(account.left_out.values()) == files, (account, stock)
+        return account
+
     def birds(data: bytes, folder: Path) -> Any:
         head, _, tail = data.partition(b"|")
         put("images.txt", head, folder)
@@ -272,6 +309,10 @@ def targets() -> dict[str, Target]:
                          lambda d, f: _holder(put(HOLDER, d, f).parent), 3),
         "mini CSV": Target([table.encode()], csv, 12),
         "split CSV": Target([b"class,split\na,train\nb,val\nc,test\n"], split_file, 10),
+        "labels CSV": Target([b"FILE_NAME,CATEGORY,SUPER_CATEGORY\na.png,x,s\nimages/b.png,y,s\n", b"file;label;split\n"
+                              b"a.png;x;train\nb.png;y;val\nc.png;z;test\nd.png;z;test\n"], labels, 10),
+        "names of files": Target([b"train/a/0.png\nval/b/1.jpg\ntest/c/2.png\n.x/3.png\n", b"s/a/0.png\ns/a/m/1.png\n",
+                                  b"a/images/0.png\nb/images/1.heic\nlogo.gif\n@eaDir/2.png\n"], tree, 20),
         "CUB lists": Target([b"1 001.Black_footed_Albatross/b0.jpg\n|1 10.0 5.0 20.0 10.0\n"], birds, 10),
         "image": Target(images(), lambda d, f: SourceImage("a", "c", "train", put("a", d, f)).read(), 20),
         "archive": Target(archives(), lambda d, f: unpack(put("a.zip", d, f), f / "in", Budget()), 14),

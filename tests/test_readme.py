@@ -96,7 +96,7 @@ def test_runs_resolve(command, monkeypatch, tmp_path):
         return plans
 
     monkeypatch.setattr(carry_out, "planned", planned)
-    monkeypatch.setattr(carry_out, "_carry_out", lambda *_: None)
+    monkeypatch.setattr(carry_out, "_carry_out", lambda *_, **__: None)
     monkeypatch.setattr(carry_out, "report", lambda folders: ({}, ""))
     monkeypatch.setattr("runners.training.estimate.estimate", lambda *_: ({}, ""))
     monkeypatch.chdir(tmp_path)
