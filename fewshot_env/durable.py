@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
+
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
+"""What network and shared drives (CIFS, vboxsf, FUSE) answer where a folder is to be forced to the disk."""
 
 
 def write(file: Path, content: bytes) -> None:
@@ -35,5 +39,8 @@ def sync(path: Path) -> None:
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in NO_FOLDER_SYNC):
+            raise
     finally:
         os.close(number)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from fewshot_env.answers import read_answers
 from fewshot_env.conformance import Verifier
 from fewshot_env.episode import Episode
-from fewshot_env.forked import use_one_thread_after_fork
 from fewshot_env.sampler import SamplerSource, TaskSampler, build_sampler
 from fewshot_env.shapes import shapes
 from fewshot_env.spaces import action_space, observation_space
@@ -47,7 +46,6 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
     def __init__(self, sampler: SamplerSource | TaskSampler, render_mode: str | None = None, **settings: Any) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode is {render_mode!r}, but must be None or 'rgb_array'")
-        use_one_thread_after_fork()
         self.sampler = build_sampler(sampler, settings)
         self.task_spec = self.sampler.spec
         self.render_mode = render_mode
@@ -61,7 +59,6 @@ class FewShotEnv(gymnasium.Env[Obs, NDArray[Any]]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """Sample a task. options: {"task_seed": int} samples that very task."""
         super().reset(seed=seed)
-        use_one_thread_after_fork()
         drawn = int(self.np_random.integers(2**63))
         self._task_seed = int((options or {}).get("task_seed", drawn))
         task = self._verified(self.sampler, self.sampler.sample([self._task_seed]))

@@ -1,20 +1,19 @@
-"""Torch in a forked process: its threads stay behind in the parent, and a child that waits for them waits for ever."""
+"""Torch in a forked process: its threads stay behind in the parent, and a child that waits for them waits for ever.
+
+AsyncVectorEnv and multiprocessing fork their workers. `import fewshot_env` has torch use one thread in processes that
+are forked later, as torch's DataLoader does in its own.
+"""
 
 from __future__ import annotations
 
 import os
-
-import torch
-
-_imported_in = os.getpid()
+import sys
 
 
-def use_one_thread_after_fork() -> None:
-    """In a process that was forked after this module was imported, have torch use the calling thread alone.
+def _use_one_thread() -> None:
+    if "torch" in sys.modules:  # else there are no threads yet
+        sys.modules["torch"].set_num_threads(1)
 
-    AsyncVectorEnv forks its workers, and torch's DataLoader does the same in its own.
-    """
-    global _imported_in
-    if os.getpid() != _imported_in:
-        torch.set_num_threads(1)
-        _imported_in = os.getpid()
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_use_one_thread)

@@ -17,7 +17,7 @@ from fewshot_env.data.write import Progress, write_store
 from fewshot_env.datasets import BUILT_IN, DATASETS, Dataset, find_dataset
 from fewshot_env.errors import FewShotError, suggest
 from fewshot_env.registry import ENVS, own_entry
-from fewshot_env.store import ImageStore
+from fewshot_env.store import ImageStore, expanded
 
 DEFAULTS = PrepareOptions()
 
@@ -55,6 +55,7 @@ def prepare(
         >>> birds = prepare("my-birds", Path("my-birds"), data_dir())
     """
     dataset = find_dataset(name)
+    source = None if source is None else expanded(source)
     _check_name_is_free(name)
     background = colour(options.background)
     options = _resolve(dataset, options)

@@ -47,6 +47,8 @@ ENVS: dict[str, EnvEntry] = {}
 
 def register(entry: EnvEntry) -> None:
     """Add a task family, with both interfaces, to Gymnasium and to `fsl`; raises FewShotError on a taken name."""
+    if ENVS.get(entry.name) == entry:  # a cell of a notebook that runs again
+        return
     if entry.name in ENVS or entry.id in gymnasium.registry:
         raise FewShotError(f"the environment {entry.name!r} ({entry.id}) is already registered; choose another name")
     _register_id(entry)
@@ -110,7 +112,10 @@ def find(name: str, folder: str | Path | None = None) -> EnvEntry:
     for entry in ENVS.values():
         if name in (entry.name, entry.id):
             return entry
-    raise FewShotError(f"unknown environment {name!r}{suggest(name, ENVS)}; known: {', '.join(ENVS)}, or module:Class")
+    raise FewShotError(
+        f"unknown environment {name!r}{suggest(name, ENVS)}; known: {', '.join(ENVS)}, or module:Class; prepared data "
+        f"sets are looked for in {data_dir(folder)}"
+    )
 
 
 def is_known(name: str, folder: str | Path | None = None) -> bool:

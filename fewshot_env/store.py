@@ -27,11 +27,26 @@ FORMAT = {"format": "fewshot-store", "version": 1}
 
 
 def data_dir(given: str | Path | None = None) -> Path:
-    """The folder of the prepared data sets: `given`, else $FSL_HOME/data, else ~/.cache/fsl/data."""
+    """The folder of the prepared data sets: `given`, else $FSL_HOME/data, else ~/.cache/fsl/data.
+
+    A user without a home (in some containers) has them in .fsl/data of the current folder.
+    """
     if given:
-        return Path(given)
-    home = os.environ.get("FSL_HOME")
-    return (Path(home) if home else Path.home() / ".cache" / "fsl") / "data"
+        return expanded(given)
+    if home := os.environ.get("FSL_HOME"):
+        return expanded(home) / "data"
+    try:
+        return Path.home() / ".cache" / "fsl" / "data"
+    except RuntimeError:
+        return Path(".fsl", "data").absolute()
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ~ as the user's home, which a shell does not do in --log-dir=~/runs."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def prepare_command(folder: Path) -> str:
@@ -42,12 +57,15 @@ def prepare_command(folder: Path) -> str:
 
 def is_prepared(folder: Path) -> bool:
     """Whether `folder` holds a prepared data set."""
-    return (folder / "index.json").exists()
+    return os.path.exists(folder / "index.json")
 
 
 def prepared_names(folder: Path) -> list[str]:
     """The names of the prepared data sets in `folder`, sorted."""
-    return sorted(i.parent.name for i in folder.glob("*/index.json") if NAME.fullmatch(i.parent.name))
+    try:
+        return sorted(f.name for f in folder.iterdir() if NAME.fullmatch(f.name) and is_prepared(f))
+    except OSError:  # there is none, or it is another user's: the built-in environments do not need it
+        return []
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,7 @@ class _Index(BaseModel):
     skipped: list[str] = []
     constant: list[str] = []
     several_frames: int = 0
+    across_splits: int = 0
     left_out: dict[str, int] = {}
     notes: tuple[str, ...] = ()
 
@@ -162,6 +181,9 @@ class ImageStore:
             lines.append(f"left out: {total} {'file' if total == 1 else 'files'}: {each}")
         if frames := index.get("several_frames", 0):
             lines.append(f"{frames} with several frames, of which the first was taken")
+        if across := index.get("across_splits", 0):
+            check = command("fsl", "data", "check", self.path.name)
+            lines.append(f"{across} groups of identical images in two splits ({check} lists them)")
         if constant := index.get("constant", ()):
             names = ", ".join(constant[:3]) + (", ..." if len(constant) > 3 else "")
             lines.append(f"{len(constant)} constant or nearly so ({names})")

@@ -16,7 +16,6 @@ from torch import Tensor
 from fewshot_env.answers import read_answers
 from fewshot_env.conformance import Verifier
 from fewshot_env.episode import Episode
-from fewshot_env.forked import use_one_thread_after_fork
 from fewshot_env.sampler import SamplerSource, TaskSampler, build_sampler
 from fewshot_env.shapes import shapes, varies
 from fewshot_env.spaces import action_space, observation_space
@@ -53,7 +52,6 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
         render_mode: None = None,
         **settings: Any,
     ) -> None:
-        use_one_thread_after_fork()
         self.sampler = build_sampler(sampler, settings)
         self.task_spec = self.sampler.spec
         self.num_envs = num_envs
@@ -96,15 +94,16 @@ class FewShotVectorEnv(VectorEnv[dict[str, Tensor], Tensor, Tensor]):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Sample B tasks. options: {"task_seed": B integers} samples those very tasks.
 
-        A list of seeds samples at each place what the plain environment samples with that seed.
+        A list of seeds samples at each place what the plain environment samples with that seed; None goes on with
+        this environment's own random numbers.
         Raises FewShotError where tasks that were asked for have different shapes.
         """
-        use_one_thread_after_fork()
-        if isinstance(seed, list):
-            self._np_random = np.random.default_rng([0 if s is None else s for s in seed])
-            drawn = [_first_seed(int(self.np_random.integers(2**63)) if s is None else s) for s in seed]
+        if isinstance(seed, list) and any(s is not None for s in seed):
+            if None not in seed:
+                self._np_random = np.random.default_rng([s for s in seed if s is not None])
+            drawn = [self._draw(1)[0] if s is None else _first_seed(s) for s in seed]
         else:
-            super().reset(seed=seed)
+            super().reset(seed=None if isinstance(seed, list) else seed)
             mixed = varies(self.sampler) and "task_seed" not in (options or {})
             drawn = self._alike() if mixed else self._draw(self.num_envs)
         self._seeds = [int(s) for s in (options or {}).get("task_seed", drawn)]

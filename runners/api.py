@@ -13,6 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from fewshot_env.store import expanded
+
 if TYPE_CHECKING:
     from agents.base import Agent
     from fewshot_env.sampler import TaskSampler
@@ -37,7 +39,7 @@ def _process_kept() -> Iterator[None]:
     """
     import torch
 
-    with _one_at_a_time:
+    with _one_at_a_time, torch.inference_mode(False), torch.enable_grad():
         threads, state = torch.get_num_threads(), torch.get_rng_state()
         try:
             yield
@@ -87,7 +89,7 @@ def run(
     names["agent"] = agent if isinstance(agent, str) else name_of(agent)
     try:
         with _process_kept():
-            (folder,) = launcher.begin({**settings, **names}, preset, Path(log_dir), 1, 1)
+            (folder,) = launcher.begin({**settings, **names}, preset, expanded(log_dir), 1, 1)
     except Interrupted:
         raise KeyboardInterrupt from None
     except RunEnded:
@@ -118,7 +120,7 @@ def evaluate(
 
     name = env if env is None or isinstance(env, str) else name_of(env)
     with _process_kept():
-        return retest(Path(folder), name, dict(settings))[0]
+        return retest(expanded(folder), name, dict(settings))[0]
 
 
 def load(folder: str | Path) -> Agent:
@@ -133,4 +135,4 @@ def load(folder: str | Path) -> Agent:
     from runners.evaluation.retest import load_best
 
     with _process_kept():
-        return load_best(Path(folder))
+        return load_best(expanded(folder))

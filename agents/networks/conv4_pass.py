@@ -108,10 +108,11 @@ class Conv4Pass:
         return self.body.from_groups(rh, self.tasks)
 
     def r_backward(self, d_features: Tensor, rd_features: Tensor) -> Tensor:
-        """Change of `backward`'s result along r; the features' gradient changes by rd_features."""
+        """Change of `backward`'s result along r; the features' gradient changes by rd_features. Uses up the blocks."""
         d, rd, parts = self._maps(d_features), self._maps(rd_features), []
         for i in reversed(range(self.body.depth)):
-            du, rdu, r_scale, r_shift = self.math.r_backward(self.blocks[i], self.changes[i], d, rd)
+            self.inputs.pop()
+            du, rdu, r_scale, r_shift = self.math.r_backward(self.blocks.pop(), self.changes.pop(), d, rd)
             rd, r_kernel = self._conv_backward(rdu, self.inputs[i], self.kernels[i], (i > 0, True))
             if i > 0:
                 d, more = self._conv_backward(du, self.changes[i - 1].out, self.kernels[i], (True, True))

@@ -81,7 +81,14 @@ def unpack(archive: Path, into: Path, budget: Budget) -> None:
         else:
             _untar(archive, into, budget)
     except _UnsafeArchive as error:
-        raise FewShotError(f"{archive} is not safe to unpack: {error}; get it from its authors") from error
+        raise FewShotError(
+            f"{archive} is not safe to unpack: {error}; get it from its authors, or unpack it yourself and "
+            "give the folder"
+        ) from error
+    except NotImplementedError as error:
+        raise FewShotError(
+            f"{archive} is packed in a way that is not read here ({error}); unpack it yourself and give the folder"
+        ) from error
     except DAMAGE_ERRORS as error:
         raise FewShotError(
             f"{archive} is truncated, damaged or not a zip, tar or tar.gz ({error or 'it ends early'}); get it again"

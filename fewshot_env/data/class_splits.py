@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from fewshot_env.errors import FewShotError
 
 RATIO = "60/20/20"
 WAYS_TO_SPLIT = f"a CSV file (class,split), a ratio such as {RATIO}, or test (all classes are a target)"
+
+
+def normal(name: str) -> str:
+    """A class's name in one Unicode form: macOS writes an accent as a character of its own, and others do not."""
+    return unicodedata.normalize("NFC", name)
 
 
 def choose_splits(found: Sequence[tuple[str, str | None]], where: Path, choice: str | None) -> dict[str, str]:
@@ -76,7 +82,7 @@ def _split_file(table: Path, where: Path, classes: Sequence[str]) -> dict[str, s
         raise FewShotError(f"{table} must have lines class,split with train, val or test")
     split_of: dict[str, str] = {}
     for number, row in enumerate(rows, 2):
-        name, split = row["label"].replace("\\", "/"), split_of_name(row["split"])
+        name, split = normal(row["label"].replace("\\", "/")), split_of_name(row["split"])
         if not name or not split:
             raise FewShotError(
                 f"{table}, line {number}: must have lines class,split with train, val or test; "

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewshot_env.data.class_splits import choose_splits
+from fewshot_env.data.class_splits import choose_splits, normal
 from fewshot_env.data.inventory import Stock, take_stock
 from fewshot_env.data.source import Layout, Listing, PrepareOptions, SourceImage, folders_in
 from fewshot_env.data.tables import read_columns, split_of_name
@@ -65,6 +65,10 @@ def read_own(root: Path, options: PrepareOptions) -> Listing:
                  if one.class_name not in split_of}  # fmt: skip
     images = [SourceImage(o.name, o.class_name, split_of[o.class_name], o.file)
               for o in found if o.class_name in split_of]  # fmt: skip
+    names: dict[str, set[str]] = {}
+    for one in found:
+        names.setdefault("".join(one.class_name.casefold().split()), set()).add(one.class_name)
+    notes += [f"classes whose names differ only in case or spaces: {_and(v)}" for v in names.values() if len(v) > 1]
     if empty := [folder.name for folder in stock.empty]:
         notes.append(f"{len(empty)} {'folder' if len(empty) == 1 else 'folders'} without images: {_few(empty)}")
     return Listing(images, left_out, notes=(*notes, *_nesting(start, images, options.classes)))
@@ -113,7 +117,7 @@ def _classes(
         if depth > 1 and parts[depth - 1].lower() in CONTAINERS:
             depth -= 1
         folder = start.joinpath(*parts[:depth])
-        found.append(_Found(file, file.relative_to(folder).as_posix(), "/".join(parts[:depth]), split))
+        found.append(_Found(file, file.relative_to(folder).as_posix(), normal("/".join(parts[:depth])), split))
     return found
 
 
@@ -155,7 +159,7 @@ def _listed(start: Path, stock: Stock, choice: str, notes: list[str]) -> list[_F
                     f"{table}, line {number}: several files below {start} are named {wanted}; add folders"
                 )
             file = by_name.get(wanted) or start / wanted.replace("/", "_")  # the latter is not there
-            one = _Found(file, wanted, label, split or _row_split(table, number, row))
+            one = _Found(file, wanted, normal(label), split or _row_split(table, number, row))
             if found.setdefault(file, one) != one:
                 raise FewShotError(
                     f"{table}, line {number}: {wanted} is {label} in {one.split or 'no split'}, but before it was "

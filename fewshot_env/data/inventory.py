@@ -45,15 +45,13 @@ def is_system(name: str) -> bool:
 
 
 def take_stock(folder: Path, deep: bool = True) -> Stock:
-    """List what is in `folder`, and, where `deep`, below it; links to folders are followed, each folder once."""
-    stock, seen = Stock(), set[tuple[int, int]]()
+    """List what is in `folder`, and, where `deep`, below it; links to folders are followed, but not in circles."""
+    stock = Stock()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
-        here = os.stat(place)
-        if (here.st_dev, here.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        folders[:] = sorted(folders) if deep else []
+        inside = Path(place).resolve()
+        links = [f for f in folders if os.path.islink(os.path.join(place, f))]
+        loops = {f for f in links if inside.is_relative_to(Path(place, f).resolve())}  # to a folder that it is in
+        folders[:] = sorted(set(folders) - loops) if deep else []
         hidden = any(map(is_system, Path(place).relative_to(folder).parts))
         for name in sorted(files):
             _file(stock, Path(place) / name, hidden or is_system(name))

@@ -7,6 +7,7 @@ their mode and never by what an image happens to hold. What has no known range i
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -131,11 +132,14 @@ def decode(source: Path | NDArray[np.uint8], box: Box | None = None, background:
             if source.shape == (SIZE, SIZE, 3) and box is None:
                 return Decoded(source)
             return Decoded(_resized(_cropped(Image.fromarray(source), box)))
-        with Image.open(source, formats=formats()) as image:
+        with warnings.catch_warnings(), Image.open(source, formats=formats()) as image:
+            warnings.simplefilter("ignore")  # of what is unusual in a file that can be read
             frames, kind = int(getattr(image, "n_frames", 1)), image.format
             upright = _upright(_cropped(image, box))
             return Decoded(_resized(_rgb(upright, kind, background)), frames)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise FewShotError("it has more than 178 million pixels; make it smaller") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise FewShotError(str(error)) from error
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from fewshot_env.data.splits import split_list
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
-from fewshot_env.store import ImageStore, checksum, prepare_command
+from fewshot_env.store import ImageClass, ImageStore, checksum, prepare_command
 
 MAX_SHOWN = 10
 
@@ -78,10 +78,13 @@ def _duplicates(store: ImageStore) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(group) for group in same.values() if len(group) > 1)
 
 
+def _class_of(store: ImageStore, image: int) -> ImageClass:
+    return store.classes[bisect_right(store.classes, image, key=lambda c: c.start) - 1]
+
+
 def _split_of(store: ImageStore, image: int) -> str:
-    starts = [c.start for c in store.classes]
-    return store.classes[bisect_right(starts, image) - 1].split
+    return _class_of(store, image).split
 
 
 def _label(store: ImageStore, image: int) -> str:
-    return f"{store.index['files'][image]} ({_split_of(store, image)})"
+    return f"{_class_of(store, image).name}/{store.index['files'][image]} ({_split_of(store, image)})"

@@ -54,6 +54,7 @@ def write_store(
     skipped: list[str] = []
     constant: list[str] = []
     several_frames = 0
+    splits_of: dict[bytes, set[str]] = {}
     with (folder / "images.npy").open("wb") as out:
         _header(out, len(order))
         for source in progress(order):
@@ -69,6 +70,7 @@ def write_store(
             if decoded.nearly_constant:
                 constant.append(f"{source.class_name}/{source.name}")
             out.write(pixels.data)
+            splits_of.setdefault(hashlib.blake2b(pixels.data, digest_size=16).digest(), set()).add(source.split)
             digest.update(pixels.data)
             key = (source.class_name, source.split)
             counts[key] = counts.get(key, 0) + 1
@@ -81,6 +83,7 @@ def write_store(
     classes = [ImageClass(*key, start, count) for (key, count), start in zip(counts.items(), ends, strict=False)]
     index = FORMAT | {"name": name, "sha256": digest.hexdigest()} | facts
     index |= {"skipped": skipped, "constant": constant, "several_frames": several_frames}
+    index["across_splits"] = sum(len(splits) > 1 for splits in splits_of.values())
     index |= {"classes": [vars(c) for c in classes], "files": kept}
     durable.sync(folder / "images.npy")
     durable.write(folder / "index.json", json.dumps(index).encode())

@@ -102,7 +102,11 @@ def list_(data_dir: DataDir = None) -> None:
     print(f"in {folder}")
     for name in names:
         if is_prepared(folder / name):
-            print(f"  {name:<{width}} {ImageStore.open(folder / name).holdings()}")
+            try:
+                state = ImageStore.open(folder / name).holdings()
+            except FewShotError as error:
+                state = f"damaged: {error}"
+            print(f"  {name:<{width}} {state}")
         else:
             dataset = known[name]
             how = how_to_prepare(dataset, folder)

@@ -42,7 +42,7 @@ def eval_(
     if tasks is not None:
         changes["test_tasks"] = tasks
     if data_dir is not None:
-        changes["env.data_dir"] = str(data_dir.absolute())
+        changes["env.data_dir"] = str(data_dir.expanduser().absolute())
     with output(as_json, quiet, verbose) as emit:
         from runners.evaluation.evaluate import in_words
         from runners.evaluation.result import remarks

@@ -169,7 +169,7 @@ def run(
         "env": env, "agent": agent, "env.n_way": n_way, "env.n_shot": n_shot, "env.n_query": n_query,
         "train_tasks": tasks, "agent.meta_batch": meta_batch, "seed": seed, "device": device,
         "agent.precision": precision, "loggers": logger or None,
-        "env.data_dir": None if data_dir is None else str(data_dir.absolute()),
+        "env.data_dir": None if data_dir is None else str(data_dir.expanduser().absolute()),
     }  # fmt: skip
     options = {key: value for key, value in options.items() if value is not None}
     pairs = read_pairs(set_ or [])

@@ -25,6 +25,7 @@ from fewshot_env.rng import task_seeds
 from fewshot_env.sampler import EmptySplit, TaskConfig, TaskSampler, build_sampler, sampler_class
 from fewshot_env.settings import SettingsModel, did_you_mean, fields_of, validate
 from fewshot_env.shapes import bounds, varies
+from fewshot_env.store import expanded
 from fewshot_env.vector import FewShotVectorEnv
 from runners.config.machine import usable_device
 from runners.config.settings import Settings, section
@@ -172,7 +173,9 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
         if not isinstance(settings[key], str):
             raise SettingError(key, f"--{key} is {settings[key]!r}, but must be a name; `fsl list` shows what there is")
     load_plugins()
-    pair = EnvPair.parse(settings["env"], data_dir_of(settings))
+    if folder := data_dir_of(settings):
+        settings = settings | {"env.data_dir": str(expanded(folder).absolute())}
+    pair = EnvPair.parse(settings["env"], folder)
     agent_spec = agent_registry.find(settings["agent"])
     agent_class = agent_spec.load()
     keys = _keys(pair, agent_class)

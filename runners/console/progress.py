@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,7 +49,7 @@ def progress(label: str, total: int, unit: str, done: int = 0, show: bool = True
         return
     console = Console(stderr=True)
     rate = Rate(total, done)
-    if not console.is_terminal:
+    if not (console.is_terminal and sys.stderr.isatty()):  # FORCE_COLOR makes a file a terminal
         yield _as_lines(label, unit, rate)
         return
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=12), TextColumn("{task.fields[state]}"))

@@ -17,6 +17,7 @@ from fewshot_env.shapes import IntRange, bounds
 from runners.config.machine import tune
 from runners.config.plan import Plan, data_dir_of, load_plugins, make_plan
 from runners.config.settings import Settings
+from runners.console.output import log
 from runners.console.progress import progress
 from runners.evaluation.evaluate import evaluate, frozen_seeds
 from runners.evaluation.non_finite import save_diverged
@@ -57,6 +58,13 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     plan = make_plan(_fitting(settings | changes, pair, changes) | {"env": str(pair)}, read_preset(folder))
     tune(plan.run.threads)
     agent, tested, cut = _agent_for(plan, settings, folder, changes)
+    if not any(key.startswith("env.") and key != "env.data_dir" for key in changes):
+        begun_with = checkpoint.load(folder / "best.pt").get("tasks")
+        if begun_with not in (None, "", plan.make_env("train", 1).sampler.fingerprint):
+            log.warning(
+                f"fsl: the training data of {folder} were prepared anew since; classes of this test may be among those "
+                "that it was trained on"
+            )
     test_env = plan.make_env("test", plan.run.eval_batch)
     seeds = frozen_seeds("test", plan.run.test_tasks)
     with progress("testing", len(seeds), "tasks") as report:

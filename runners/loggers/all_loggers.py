@@ -92,6 +92,10 @@ class Loggers:
         self.charts.flush()
         self._for_each(lambda logger: logger.flush())
 
+    def failed(self, error: BaseException) -> None:
+        """Tell every logger that the run ends by an error."""
+        self._for_each(lambda logger: logger.failed(error))
+
     def close(self) -> None:
         """Close every logger, and write the rows once more as metrics.csv, a line for each number of tasks."""
         self._for_each(lambda logger: logger.close())
@@ -117,8 +121,10 @@ def closing_all(every: Sequence[Loggers]) -> Iterator[None]:
     """Close all these loggers afterwards; after an error, failures to close are ignored and that error is raised."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         for loggers in every:
+            with suppress(Exception):
+                loggers.failed(error)
             with suppress(Exception):
                 loggers.close()
         raise

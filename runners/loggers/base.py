@@ -101,6 +101,10 @@ class Logger(ABC):
         """Write out what is pending: a checkpoint follows, from which a resumed run continues."""
         return
 
+    def failed(self, error: BaseException) -> None:
+        """Called before `close` where the run ends by an error, or because it was asked to stop."""
+        return
+
     def close(self) -> None:
         """Write out what is pending, and end."""
         return

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewshot_env.errors import FewShotError
 from runners.config.settings import Settings
 from runners.loggers.base import Logger, Row, quantile_row
 
@@ -29,12 +31,25 @@ class MLflow(Logger):
             for key, value in settings.items():
                 self._client.log_param(run.info.run_id, key, value)
             note.write_text(run.info.run_id)
-        self._run = note.read_text()
+        self._run, self._status = note.read_text(), "FINISHED"
+        self._client.update_run(self._run, status="RUNNING")
 
     def _experiment(self) -> str:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "fewshot")
         known = self._client.get_experiment_by_name(name)
-        return known.experiment_id if known else self._client.create_experiment(name)
+        if known is None:
+            try:
+                return self._client.create_experiment(name)
+            except MlflowException:  # another process was faster
+                known = self._client.get_experiment_by_name(name)
+                if known is None:
+                    raise
+        if known.lifecycle_stage == "deleted":
+            raise FewShotError(
+                f"MLflow's experiment {name!r} was deleted; restore it (mlflow experiments restore --experiment-id "
+                f"{known.experiment_id}), or name another: MLFLOW_EXPERIMENT_NAME"
+            )
+        return str(known.experiment_id)
 
     def write(self, tasks_seen: int, row: Row) -> None:
         """Log numbers."""
@@ -49,9 +64,14 @@ class MLflow(Logger):
         """Log quantiles, as MLflow has no histograms."""
         self.write(tasks_seen, quantile_row(tag, values))
 
+    def failed(self, error: BaseException) -> None:
+        """Show the run as failed, or as killed where it was asked to stop."""
+        asked = isinstance(error, KeyboardInterrupt) or getattr(error, "code", 0) > 128
+        self._status = "KILLED" if asked else "FAILED"
+
     def close(self) -> None:
         """End the run."""
-        self._client.set_terminated(self._run)
+        self._client.set_terminated(self._run, self._status)
 
 
 def _allowed(tag: str) -> str:

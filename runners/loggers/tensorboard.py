@@ -25,7 +25,8 @@ class TensorBoard(Logger):
     def __init__(self, folder: Path, settings: Settings, tasks_seen: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        threading.excepthook = _ignore_tensorboard_thread
+        self._hook = threading.excepthook
+        threading.excepthook = self._on_thread_error
         self._writer: Any = SummaryWriter(str(folder), purge_step=tasks_seen + 1 if tasks_seen else None)
         super().__init__(folder, settings, tasks_seen)
         rows = "\n".join(f"| {key} | `{value}` |" for key, value in settings.items())
@@ -97,9 +98,10 @@ class TensorBoard(Logger):
     def close(self) -> None:
         """Write out what is pending, and end."""
         self._writer.close()
+        if threading.excepthook == self._on_thread_error:
+            threading.excepthook = self._hook
 
-
-def _ignore_tensorboard_thread(failed: threading.ExceptHookArgs) -> None:
-    """Report a thread's error, except of TensorBoard's: our next write raises that one (a full disk, for example)."""
-    if type(failed.thread).__name__ != "_AsyncWriterThread":
-        threading.__excepthook__(failed)
+    def _on_thread_error(self, failed: threading.ExceptHookArgs) -> None:
+        """Report a thread's error as before, except of TensorBoard's: our next write raises that one (a full disk)."""
+        if type(failed.thread).__name__ != "_AsyncWriterThread":
+            self._hook(failed)

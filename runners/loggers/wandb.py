@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ class WandB(Logger):
 
     def __init__(self, folder: Path, settings: Settings, tasks_seen: int) -> None:
         super().__init__(folder, settings, tasks_seen)
-        name = re.sub(r"[^\w.-]+", "_", "-".join(folder.absolute().parts[-2:]))
+        name, note = re.sub(r"[^\w.-]+", "_", "-".join(folder.absolute().parts[-2:])), folder / "wandb-run.txt"
+        if not note.exists():  # two folders of one name are two runs, and a folder that was renamed is the same
+            note.write_text(uuid.uuid4().hex)
+        self._exit_code = 0
         self._run = wandb.init(
-            dir=str(folder), name=name, id=name, resume="allow", config=dict(settings), reinit="create_new"
+            dir=str(folder), name=name, id=note.read_text(), resume="allow", config=dict(settings), reinit="create_new"
         )
         self._run.define_metric("*", step_metric="tasks")
 
@@ -61,6 +65,10 @@ class WandB(Logger):
         """Put the final numbers into the summary, which the table of runs shows beside the settings."""
         self._run.summary.update(dict(row))
 
+    def failed(self, error: BaseException) -> None:
+        """Show the run as failed."""
+        self._exit_code = 1
+
     def close(self) -> None:
         """Write out what is pending."""
-        self._run.finish()
+        self._run.finish(exit_code=self._exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -14,6 +15,9 @@ from filelock import FileLock, Timeout
 
 from fewshot_env import durable
 from fewshot_env.errors import FewShotError, command
+
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""What drives without file locks answer, some of NFS among them."""
 
 LOCK, HOLDER = ".lock", ".holder.json"
 
@@ -42,6 +46,11 @@ def locked(folders: Sequence[Path]) -> Iterator[None]:
             except Timeout as error:
                 raise InUse(f"the run {folder} is in use by {_holder(folder)}; wait until it ends") from error
             except OSError as error:
+                if error.errno in NO_LOCKS:
+                    raise FewShotError(
+                        f"the drive of {folder} has no file locks ({error.strerror}), without which two processes "
+                        "could write one run; choose a --log-dir on another drive"
+                    ) from error
                 raise FewShotError(
                     f"the run {folder} cannot be written ({error.strerror or error}); fix that, then continue with: "
                     + command("fsl", "run", "--resume", folder)

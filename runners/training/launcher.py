@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_env.errors import FewShotError, command, is_out_of_memory, said
+from fewshot_env.store import expanded
 from runners.config.plan import Plan, make_plan, side_by_side
 from runners.config.settings import Settings
 from runners.console.output import log
@@ -37,7 +38,7 @@ def planned(settings: Settings, preset: str, seeds: int, processes: int) -> list
 
 def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes: int) -> list[Path]:
     """Carry out new runs in new folders, which are returned. Everything is checked before the first folder is made."""
-    plans = planned(settings, preset, seeds, processes)
+    log_dir, plans = expanded(log_dir), planned(settings, preset, seeds, processes)
     group = join(plans[0].run.device)
     _verify_shares(plans[0], group.size)
     folders: list[Path] = []

@@ -35,6 +35,7 @@ class RunState:
             self._verify(self.checkpoint)
         self.means = RunningMeans(self.progress.meter if group.is_main else None)
         self.loggers: Loggers | None = None
+        self.tasks = ""
 
     @property
     def place(self) -> RunPlace:
@@ -56,6 +57,16 @@ class RunState:
                 f"{self.folder} has lost its best.pt, the weights of its best validation (after "
                 f"{self.progress.best_tasks} tasks); put it back, or start anew with fsl run"
             )
+
+    def train_on(self, tasks: str) -> None:
+        """Note the fingerprint of the training tasks; raises FewShotError where the run was begun with others."""
+        then = (self.checkpoint or {}).get("tasks") or tasks
+        if then != tasks:
+            raise FewShotError(
+                f"the training data of {self.folder} are not those that it was begun with; prepare them as they were "
+                f"({self.plan.pair.source.name}), or start anew with fsl run"
+            )
+        self.tasks = tasks
 
     def open_logs(self) -> None:
         """Continue the logs from where the run stands."""
@@ -88,5 +99,6 @@ class RunState:
             "trained": description,
             "rng": torch.get_rng_state(),
             "settings": self.plan.settings,
+            "tasks": self.tasks,
         }
         checkpoint.save(self.folder / name, content)

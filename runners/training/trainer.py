@@ -90,8 +90,10 @@ def begin(plans: Sequence[Plan], folders: Sequence[Path], group: ProcessGroup = 
         _load(stack.load_states, saved, folders[0] / "last.pt")
     val_env = plan.make_env("val", plan.run.eval_batch * len(plans)) if plan.run.val_tasks else None
     val_seeds = frozen_seeds("val", plan.run.val_tasks)
-    watch = Stopwatch(runs[0].progress.seconds)
-    return Training(plan, group, stack, runs, plan.make_env("train", 1), val_env, val_seeds, watch)
+    watch, train_env = Stopwatch(runs[0].progress.seconds), plan.make_env("train", 1)
+    for run in runs:
+        run.train_on(train_env.sampler.fingerprint)
+    return Training(plan, group, stack, runs, train_env, val_env, val_seeds, watch)
 
 
 def run_to_the_end(t: Training) -> list[dict[str, Any]]:

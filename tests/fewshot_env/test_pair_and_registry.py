@@ -1,5 +1,7 @@
 """Names of environments and pairs of them."""
 
+from dataclasses import replace
+
 import gymnasium
 import pytest
 
@@ -58,7 +60,8 @@ def test_a_custom_environment(tmp_path, monkeypatch):
     assert EnvPair.parse("wide->sine").target.name == "sine"
     obs, _ = gymnasium.make("FewShot/Wide-v0", n_shot=2).reset(seed=1)
     assert obs["support_x"].shape == (2, 1)
+    registry.register(registry.ENVS["wide"])  # the same again, as in a notebook
     with pytest.raises(FewShotError, match="already registered"):
-        registry.register(registry.ENVS["wide"])
+        registry.register(replace(registry.ENVS["wide"], summary="another"))
     with pytest.raises(FewShotError, match="cannot be imported"):
         EnvPair.parse("no_such_module:FewShot/Wide-v0")

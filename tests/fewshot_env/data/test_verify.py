@@ -44,8 +44,9 @@ def test_a_good_store(mini, capsys):
     assert "train 8 classes, 24 images (of 64, 38400)" in out
     assert "groups of identical images: 2, of which across splits: 1" in out
     across, within = (line.strip() for line in out.splitlines()[-2:])
-    assert across == f"{files['train'][1]} (train) = {files['val'][2]} (val)"
-    assert within == f"{files['train'][0]} (train) = {files['train'][5]} (train)"
+    train, val = ([f"{file[:9]}/{file}" for file in files[split]] for split in ("train", "val"))
+    assert across == f"{train[1]} (train) = {val[2]} (val)"
+    assert within == f"{train[0]} (train) = {train[5]} (train)"
 
 
 def test_many_identical_images_take_few_lines(small_store, tmp_path):

@@ -82,7 +82,9 @@ def test_what_a_run_in_an_odd_folder_prints(tmp_path, monkeypatch, capsys):
     assert list(run.glob("eval-sine-*.json"))
 
 
-@pytest.mark.parametrize("name", [name for name in HARD[1:] if name.isascii()])  # xdist cannot report others
+@pytest.mark.parametrize(
+    "name", [name for name in HARD[1:] if name.isascii() and name != "~"]
+)  # xdist cannot report others
 def test_resuming_in_folders_of_hard_names(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     program, *words = read_by_bash(interrupted(name, monkeypatch, capsys))
