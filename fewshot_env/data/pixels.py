@@ -139,8 +139,10 @@ def decode(source: Path | NDArray[np.uint8], box: Box | None = None, background:
             return Decoded(_resized(_rgb(upright, kind, background)), frames)
     except Image.DecompressionBombError as error:
         raise FewShotError("it has more than 178 million pixels; make it smaller") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise FewShotError(str(error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise almost anything for damaged files
+        raise FewShotError(str(error) or type(error).__name__) from error
 
 
 def _cropped(image: Image.Image, box: Box | None) -> Image.Image:
