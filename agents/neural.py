@@ -156,8 +156,6 @@ class NeuralAgent(Agent):
 
     def embed(self, adapted: Adapted, x: Tensor) -> Tensor:
         """The features [B, S, F] that the head reads."""
-        if adapted.stats is None:
-            return self.net.body.embed(self.net, adapted.params, x)
         return self.net.features(adapted.params, x, adapted.stats)
 
 

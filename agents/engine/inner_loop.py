@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from agents.engine.gradient_step import inner_gradient
-from agents.engine.heap import give_back_free_memory
 from agents.networks.objective import Objective
 
 
@@ -55,7 +54,6 @@ def inner_loop(
     state = rule.init(params)
     losses = []
     for step in range(steps):
-        give_back_free_memory(step, params)
         grads, loss = inner_gradient(params, objective, first_order)
         if inner_clip is not None:
             grads = grads.clamp(-inner_clip, inner_clip)

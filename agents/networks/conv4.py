@@ -107,16 +107,13 @@ class Conv4Body(Body):
             return Conv4Objective(net, spec, support, None)
         return super().objective(net, spec, support, stats)
 
-    def embed(self, net: Network, params: Tensor, x: Tensor) -> Tensor:
-        """Features [B, S, F], differentiable once, in params."""
-        if not is_unchanged(self, Conv4Body):
-            return super().embed(net, params, x)
-        body = params[:, : net.n_body]
-        return torch.cat([conv4_features(self, body[t], x[t]) for t in net.chunks(params)])
-
     def predict(self, net: Network, params: Tensor, x: Tensor) -> Tensor:
         """Predictions [B, S, N], differentiable once, in params."""
-        return net.head(params[:, net.n_body :], self.embed(net, params, x))
+        if not is_unchanged(self, Conv4Body):
+            return super().predict(net, params, x)
+        body = params[:, : net.n_body]
+        features = torch.cat([conv4_features(self, body[t], x[t]) for t in net.chunks(params)])
+        return net.head(params[:, net.n_body :], features)
 
 
 def _normalize(h: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -66,10 +66,6 @@ class Body(ABC):
         """The fastest objective for a network with this body and TaskSpec's own loss."""
         return Objective(net, spec, support, stats)
 
-    def embed(self, net: Network, params: Tensor, x: Tensor) -> Tensor:
-        """Features [B, S, F] under batch statistics of x; they need to be differentiable once, in params, only."""
-        return net.features(params, x)
-
     def predict(self, net: Network, params: Tensor, x: Tensor) -> Tensor:
         """Predictions [B, S, N] under batch statistics of x; they need to be differentiable once, in params, only."""
         return net(params, x)

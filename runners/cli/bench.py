@@ -68,4 +68,9 @@ def bench(
         for number, case in enumerate(cases, 1):
             log.info(f"{number} of {len(cases)}: {case.agent} on {case.workload}")
             measured.append((case, measure(case)))
+        if any(row.share_of_limit is None for _, row in measured):
+            log.warning(
+                "fsl: a share of the limit is unknown: the work was faster than the limit that was measured beside it; "
+                "measure again on an idle machine"
+            )
         emit([asdict(case) | asdict(measurement) for case, measurement in measured], table(measured))

@@ -9,6 +9,7 @@ import platform
 import re
 import resource
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ def tune(threads: int) -> None:
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script", category=DeprecationWarning)
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: buffers below 1 GiB come from the heap,
+        libc.mallopt(-3, 1 << 26)  # M_MMAP_THRESHOLD: buffers below 64 MiB come from the heap,
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which is not trimmed
 
 
@@ -48,14 +49,35 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
-def peak_memory(cuda: bool) -> float:
-    """Peak memory of this process (or of its GPU) so far, MB."""
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a process (or of its GPU), MB.
+
+    Attributes:
+        own: its own (anonymous) memory, which only it can give back.
+        file: pages of files, the mapped images and the libraries, which the system may take back at any time.
+    """
+
+    own: float
+    file: float
+
+    def most(self, other: Memory) -> Memory:
+        """The larger of both, each."""
+        return Memory(max(self.own, other.own), max(self.file, other.file))
+
+
+def memory(cuda: bool = False) -> Memory:
+    """The memory of this process now; of a GPU the most so far, and all of it its own.
+
+    Without /proc the most so far, and all of it its own. The kernel keeps no peak of the two apart: sample it.
+    """
     if cuda:
-        return torch.cuda.max_memory_allocated() / 2**20
+        return Memory(torch.cuda.max_memory_allocated() / 2**20, 0.0)
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would begin with the parent's peak
-        return next(int(s.split()[1]) for s in status.read_text().splitlines() if s.startswith("VmHWM")) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if status.exists():
+        kb = dict(re.findall(r"(Rss\w+):\s+(\d+) kB", status.read_text()))
+        return Memory((int(kb["RssAnon"]) + int(kb["RssShmem"])) / 1024, int(kb["RssFile"]) / 1024)
+    return Memory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 0.0)
 
 
 def device_name(device: torch.device) -> str:

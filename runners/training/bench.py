@@ -1,7 +1,8 @@
 """`fsl bench`: how fast agents are meta-trained here, what they need, and how near that is to the machine's limit.
 
 Every case (an agent on a workload) runs in processes of its own, on tasks drawn in memory: no data are needed. The
-limit is measured in the same process, right before: the fastest matrix product, or convolution, that we find.
+limit is measured in the same process and clock, before, between and after the steps: the fastest matrix product, or
+convolution, that we find.
 Arithmetic is counted on one outer step by torch's FlopCounterMode: matrix products and convolutions of our design.
 """
 
@@ -35,10 +36,13 @@ from fewshot_env.shapes import by_shape
 from fewshot_env.sine import SineSampler
 from fewshot_env.store import ImageClass, ImageStore
 from fewshot_env.vector import FewShotVectorEnv
-from runners.config.machine import peak_memory, tune, usable_device
+from runners.config.machine import memory, tune, usable_device
 from runners.config.settings import Settings
 from runners.distributed.process_group import ProcessGroup, free_port, join, place
 from runners.training.step import outer_step, sampled_seeds
+
+PORTIONS = 4
+"""The work is measured in so many portions, with the limit between them."""
 
 WORKLOADS = {
     "sine": ("sine 5-shot, MLP 1-40-40-1", 5),
@@ -74,14 +78,18 @@ class Measurement:
 
     tasks_per_second: float
     cpu_seconds_per_task: float
-    peak_memory: float
+    own_memory: float
+    file_memory: float
+    """Pages of files (images, libraries), which the system may take back."""
     memory_before: float
+    """Of its own, before the first step."""
     input_share: float
     gflop_per_task: float
     limit_gflops: float
     """Of one process."""
-    share_of_limit: float
-    """Arithmetic in a second of CPU time (on a GPU, of time), of what the machine can do."""
+    share_of_limit: float | None
+    """Arithmetic in a second of CPU time (on a GPU, of time), of what the machine can do; None where the work was
+    faster than the best limit that was measured: on a busy machine that is not the machine's."""
 
 
 def verify(case: Case) -> None:
@@ -145,25 +153,38 @@ def _measure(case: Case, rank: int, port: int) -> Measurement:
         for part in by_shape(sampler, seeds, agent.at_once or batch):
             env.of_size(len(part)).reset(options={"task_seed": [seeds[i] for i in part]})
 
-    limit = _limit(case.workload, case.device)
-    before = peak_memory(cuda)
+    peak = memory(cuda)
+    before = peak.own
+
+    def watched() -> None:
+        nonlocal peak
+        step()
+        peak = peak.most(memory(cuda))
+
     step()
     step()
-    count, (wall, cpu) = _repeat(step, case.seconds, group)
-    peak = max(group.gather(peak_memory(cuda)))
+    limit, count, wall, cpu = _limit(case.workload, case.device), 0, 0.0, 0.0
+    for _ in range(PORTIONS):
+        more, (seconds, cpu_seconds) = _repeat(watched, case.seconds / PORTIONS, group)
+        count, wall, cpu = count + more, wall + seconds, cpu + cpu_seconds
+        limit = max(limit, _limit(case.workload, case.device))
+    for other in group.gather(peak):
+        peak = peak.most(other)
     times, (sampling, _) = _repeat(sample, case.seconds / 10, group)
     gflop = _flop(step) * group.size / batch / 1e9
     cpu_all = sum(group.gather(cpu))
     group.leave()
+    share = gflop * batch * count / (wall * group.size if cuda else cpu_all) / limit
     return Measurement(
         tasks_per_second=count * batch / wall,
         cpu_seconds_per_task=cpu_all / count / batch,
-        peak_memory=peak,
+        own_memory=peak.own,
+        file_memory=peak.file,
         memory_before=before,
         input_share=sampling / times / (wall / count),
         gflop_per_task=gflop,
         limit_gflops=limit,
-        share_of_limit=gflop * batch * count / (wall * group.size if cuda else cpu_all) / limit,
+        share_of_limit=share if share <= 1 else None,
     )
 
 
@@ -181,7 +202,10 @@ def _repeat(act: Callable[[], None], seconds: float, group: ProcessGroup) -> tup
 
 
 def _limit(workload: str, device: str) -> float:
-    """The fastest matrix product (for the MLP) or convolution (for Conv4) of this process, in GFLOP/s."""
+    """The fastest matrix product (for the MLP) or convolution (for Conv4) of this process, in GFLOP/s.
+
+    In a second of CPU time, on a GPU in one of the clock, as the work is measured.
+    """
     a = torch.randn(1024, 1024, device=device)
     h = torch.randn(75, 64, 41, 41, device=device).contiguous(memory_format=torch.channels_last)
     kernel = torch.randn(64, 64, 3, 3, device=device)
@@ -196,11 +220,12 @@ def _limit(workload: str, device: str) -> float:
     best = float("inf")
     with torch.no_grad():
         for _ in range(10):
-            start = time.perf_counter()
+            clock = time.process_time if device == "cpu" else time.perf_counter
+            start = clock()
             act()
             if device != "cpu":
                 torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - start)
+            best = min(best, clock() - start)
     return flop / best / 1e9
 
 
@@ -218,7 +243,8 @@ def table(rows: list[tuple[Case, Measurement]]) -> str:
         "workload",
         "tasks/s",
         "CPU s per task",
-        "peak MB (before)",
+        "own MB (before)",
+        "MB of files",
         "input",
         "GFLOP per task",
         "limit, GFLOP/s",
@@ -232,11 +258,12 @@ def table(rows: list[tuple[Case, Measurement]]) -> str:
                 case.workload,
                 f"{row.tasks_per_second:.3g}",
                 f"{row.cpu_seconds_per_task:.3g}",
-                f"{row.peak_memory:.0f} ({row.memory_before:.0f})",
+                f"{row.own_memory:.0f} ({row.memory_before:.0f})",
+                f"{row.file_memory:.0f}",
                 f"{row.input_share:.1%}",
                 f"{row.gflop_per_task:.3g}",
                 f"{row.limit_gflops:.0f}",
-                f"{row.share_of_limit:.1%}",
+                "unknown" if row.share_of_limit is None else f"{row.share_of_limit:.1%}",
             ]
         )
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

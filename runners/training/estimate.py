@@ -11,7 +11,7 @@ import torch
 
 from agents.base import Agent
 from agents.engine.stack import Stack
-from runners.config.machine import peak_memory, tune
+from runners.config.machine import Memory, memory, tune
 from runners.config.plan import Plan, side_by_side
 from runners.console.output import duration, wrapped
 from runners.distributed.process_group import ProcessGroup
@@ -33,8 +33,11 @@ def estimate(plans: Sequence[Plan], processes: int) -> tuple[dict[str, Any], str
     stacked = plans if side_by_side(plan) else plans[:1]
     rounds = len(plans) // len(stacked)
     stack = Stack([p.make_agent() for p in stacked])
-    steps, step_seconds = _time(_outer_steps(stack, stacked, group), plan) if stack.agent.learns else (0, 0.0)
-    batches, batch_seconds = _time(_evaluations(stack, stacked), plan)
+    steps, step_seconds, peak = 0, 0.0, memory(plan.device.type == "cuda")
+    if stack.agent.learns:
+        steps, step_seconds, peak = _time(_outer_steps(stack, stacked, group), plan)
+    batches, batch_seconds, then = _time(_evaluations(stack, stacked), plan)
+    peak = peak.most(then)
     run, per_step = plan.run, stack.agent.config.tasks_per_step
     validations = 1 + -(-run.train_tasks // run.val_every) if stack.agent.learns else 0
     per_task = rounds * batch_seconds / run.eval_batch / processes
@@ -50,7 +53,8 @@ def estimate(plans: Sequence[Plan], processes: int) -> tuple[dict[str, Any], str
         "parameters": _parameters(plan.make_agent()),
         "estimate": {
             "seconds": seconds | {"all": sum(seconds.values())},
-            "memory_mb": peak_memory(plan.device.type == "cuda"),
+            "own_memory_mb": peak.own,
+            "file_memory_mb": peak.file,
             "timed": {"outer_steps": steps, "validation_batches": batches},
         },
     }
@@ -78,16 +82,18 @@ def _evaluations(stack: Stack, plans: Sequence[Plan]) -> Callable[[int], None]:
     return evaluation
 
 
-def _time(act: Callable[[int], None], plan: Plan) -> tuple[int, float]:
-    """How often it was done in SECONDS, and the mean time that it took; a first time does not count."""
+def _time(act: Callable[[int], None], plan: Plan) -> tuple[int, float, Memory]:
+    """How often it was done in SECONDS, the mean time that it took (a first time does not count), and the memory."""
     act(0)
-    start, count = time.monotonic(), 0
+    cuda = plan.device.type == "cuda"
+    start, count, peak = time.monotonic(), 0, memory(cuda)
     while count == 0 or time.monotonic() - start < SECONDS:
         count += 1
         act(count)
-        if plan.device.type == "cuda":
+        if cuda:
             torch.cuda.synchronize()
-    return count, (time.monotonic() - start) / count
+        peak = peak.most(memory(cuda))
+    return count, (time.monotonic() - start) / count, peak
 
 
 def _parameters(agent: Agent) -> dict[str, int]:
@@ -112,7 +118,11 @@ def _in_words(found: dict[str, Any], plan: Plan) -> str:
         *lines,
         wrapped(f"learned parameters: {total:,}{by_part}"),
         wrapped(f"time: about {duration(seconds['all'])} ({each})"),
-        wrapped(f"memory: about {found['estimate']['memory_mb']:.0f} MB{' in each process' * (processes > 1)}"),
+        wrapped(
+            f"memory{' of each process' * (processes > 1)}: about {found['estimate']['own_memory_mb']:.0f} MB of its "
+            f"own; beside it up to {found['estimate']['file_memory_mb']:.0f} MB of files (images, libraries), which "
+            "the system may take back"
+        ),
         wrapped(
             f"measured here and now on {timed['outer_steps']} outer steps and {timed['validation_batches']} batches of "
             "validation tasks; logs, pictures, checkpoints and other load come on top"

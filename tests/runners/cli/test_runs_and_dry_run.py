@@ -86,7 +86,8 @@ def test_dry_run_writes_nothing_and_counts(agent, more, tmp_path, capsys, monkey
     seconds = found["estimate"]["seconds"]
     assert seconds["all"] == pytest.approx(seconds["training"] + seconds["validation"] + seconds["test"])
     assert (seconds["training"] > 0) == (seconds["validation"] > 0) == (agent != "chance")
-    assert 50 < found["estimate"]["memory_mb"] < 100_000
+    assert 50 < found["estimate"]["own_memory_mb"] < 100_000
+    assert found["estimate"]["file_memory_mb"] > 10
     assert found["settings"]["val_tasks"] == 30
     assert found["seeds"] == ([0, 1] if more else [0])
     assert main(*words) == 0
@@ -99,7 +100,7 @@ def test_dry_run_writes_nothing_and_counts(agent, more, tmp_path, capsys, monkey
 def test_estimate_grows_with_the_work(tmp_path, capsys, monkeypatch):
     from runners.training import estimate
 
-    monkeypatch.setattr(estimate, "_time", lambda act, plan: (act(0), (1, 2.0))[1])
+    monkeypatch.setattr(estimate, "_time", lambda act, plan: (act(0), (1, 2.0, estimate.Memory(1.0, 2.0)))[1])
     monkeypatch.chdir(tmp_path)
     words = [*MAML, "--dry-run", "--json", "--meta-batch", 4, *sets("val_every=100", "val_tasks=50", "eval_batch=10")]
     assert main(*words, "--tasks", 400, *sets("test_tasks=20")) == 0

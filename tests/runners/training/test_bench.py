@@ -14,9 +14,11 @@ def test_a_cell_in_its_own_process():
     cell = Case("maml", "conv4", FAST, seconds=0.5)
     row = measure(cell)
     assert row.tasks_per_second > 0
+    assert row.share_of_limit is not None
     assert 0 < row.share_of_limit < 1
     assert 0 < row.input_share < 1
-    assert row.peak_memory >= row.memory_before > 50
+    assert row.own_memory >= row.memory_before > 50
+    assert row.file_memory > 10
 
     # support: gradient and Hessian-vector product; query: forward and backward; most of it in the first two blocks
     def conv(items, side, channels, passes):
@@ -59,3 +61,16 @@ def test_bad_input(words, reason, capsys):
 
 def test_a_cell_that_can_be_measured_passes_the_check():
     verify(Case("finetuning", "conv4", {}))
+
+
+@pytest.mark.parametrize("limits", [[1e-9] * 9, [1e-9, 1e-9, 1e9, 1e-9, 1e-9]])
+def test_no_share_of_a_limit_that_the_work_exceeds(limits, monkeypatch):
+    """The best of the limits that were measured beside the work counts; beyond it nothing is claimed."""
+    from runners.distributed.process_group import free_port
+    from runners.training import bench
+
+    left = iter(limits)
+    monkeypatch.setattr(bench, "_limit", lambda *_: next(left))
+    row = bench._measure(Case("maml", "sine", {}, seconds=0.2), 0, free_port())
+    assert (row.share_of_limit is None) == (max(limits) < 1)
+    assert ("unknown" in table([(Case("maml", "sine", {}), row)])) == (row.share_of_limit is None)
