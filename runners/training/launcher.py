@@ -23,7 +23,7 @@ from runners.evaluation.statistics import over_seeds, seeds_in_words
 from runners.loggers.base import find_logger
 from runners.storage import run_folder
 from runners.storage.checkpoint import load
-from runners.storage.lock import locked
+from runners.storage.lock import NO_LOCKS, locked
 from runners.storage.schemas import read_preset, read_result, read_settings
 from runners.training import trainer
 
@@ -52,8 +52,9 @@ def begin(settings: Settings, preset: str, log_dir: Path, seeds: int, processes:
         _carry_out(plans, folders, group, processes, new=True)
     except RunEnded:
         raise
-    except Exception:
-        if group.is_main and not _can_continue(folders):
+    except Exception as error:
+        full = isinstance(error.__cause__, OSError) and error.__cause__.errno not in NO_LOCKS  # not the run's fault
+        if group.is_main and not full and not _can_continue(folders):
             shutil.rmtree(run_folder.group_of(folders), ignore_errors=True)
         raise
     return folders
@@ -145,7 +146,7 @@ def _carry_out(
             log.warning(f"fsl: another process of this run is gone ({lost}); continue with: {again}")
         raise RunEnded(1) from None
     except OSError as error:
-        raise FewShotError(f"the run {where} cannot be written ({error.strerror or error}); {advice()}") from error
+        raise FewShotError(f"the run {where} cannot be written ({error.strerror or error}); mend that, then continue with: {again}") from error
     except FewShotError:
         raise
     except Exception as error:  # most likely of a custom agent or environment
