@@ -146,7 +146,9 @@ def _carry_out(
             log.warning(f"fsl: another process of this run is gone ({lost}); continue with: {again}")
         raise RunEnded(1) from None
     except OSError as error:
-        raise FewShotError(f"the run {where} cannot be written ({error.strerror or error}); mend that, then continue with: {again}") from error
+        raise FewShotError(
+            f"the run {where} cannot be written ({error.strerror or error}); mend that, then continue with: {again}"
+        ) from error
     except FewShotError:
         raise
     except Exception as error:  # most likely of a custom agent or environment
