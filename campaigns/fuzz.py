@@ -1,10 +1,9 @@
 """Malformed input for everything that reads: `python campaigns/fuzz.py [CASES] [SEED] [TARGET ...]`.
 
-100,000 cases of all
-targets by default. Each target has a few valid inputs. A case is one of them with some bytes changed, deleted, repeated
-or replaced by what has broken parsers before. It must be read, or refused in one printable line; anything else is a
-finding, as is a case that takes 20 seconds. While files are read, an audit hook checks that nothing is executed,
-connected to, or written outside the folder of the case.
+100,000 cases of all targets by default. Each target has a few valid inputs. A case is one of them with some bytes
+changed, deleted, repeated or replaced by what has broken parsers before. It must be read, or refused in one printable
+line; anything else is a finding, as is a case that takes 20 seconds. While files are read, an audit hook checks that
+nothing is executed, connected to, or written outside the folder of the case.
 """
 
 from __future__ import annotations

@@ -160,12 +160,15 @@ class ImageStore:
         for split in SPLITS:
             held = self.of_split(split)
             images = sum(c.count for c in held)
-            part = f"{split} {len(held)} classes, {images} images"
-            official = self.index.get("official", {}).get(split)
-            if official and official != [len(held), images]:
-                part += f" (of {official[0]}, {official[1]})"
-            parts.append(part)
+            parts.append(f"{split} {len(held)} classes, {images} images{self.beside_official(split)}")
         return "; ".join([*parts, *self.account()])
+
+    def beside_official(self, split: str) -> str:
+        """Like " (of 64, 38400)", the published numbers of classes and images; "" where they are those it holds."""
+        held = self.of_split(split)
+        official = self.index.get("official", {}).get(split)
+        differs = official and official != [len(held), sum(c.count for c in held)]
+        return f" (of {official[0]}, {official[1]})" if differs else ""
 
     def account(self) -> list[str]:
         """What became of the image files that are not in the data set, or are so in part; one phrase each."""
@@ -200,6 +203,11 @@ def _check_order(classes: tuple[ImageClass, ...]) -> None:
         if c.split not in SPLITS or c.start != end or c.count < 1:
             raise ValueError(f"class {c.name} is out of order")
         split_of[c.name], end = c.split, end + c.count
+
+
+def pixels_key(image: NDArray[np.uint8]) -> bytes:
+    """Sixteen bytes that only images with the same pixels [H, W, 3] share."""
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def checksum(images: NDArray[np.uint8]) -> str:

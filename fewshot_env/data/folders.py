@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot_env.data.class_splits import choose_splits, normal
-from fewshot_env.data.inventory import Stock, take_stock
-from fewshot_env.data.source import Layout, Listing, PrepareOptions, SourceImage, folders_in
+from fewshot_env.data.inventory import Stock, has_images, take_stock
+from fewshot_env.data.source import Layout, Listing, PrepareOptions, SourceImage
 from fewshot_env.data.tables import read_columns, split_of_name
 from fewshot_env.errors import FewShotError
 
@@ -71,7 +71,7 @@ def read_own(root: Path, options: PrepareOptions) -> Listing:
     notes += [f"classes whose names differ only in case or spaces: {_and(v)}" for v in names.values() if len(v) > 1]
     if empty := [folder.name for folder in stock.empty]:
         notes.append(f"{len(empty)} {'folder' if len(empty) == 1 else 'folders'} without images: {_few(empty)}")
-    return Listing(images, left_out, notes=(*notes, *_nesting(start, images, options.classes)))
+    return Listing(images, left_out, {}, (*notes, *_nesting(start, images, options.classes)), stock)
 
 
 def _start(root: Path, images: Sequence[Path]) -> Path:
@@ -204,30 +204,10 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def split_folders(root: Path) -> list[tuple[str, Path]]:
-    """(split, class folder) for every class of train/, val/ and test/; FewShotError where a class is in two of them."""
-    classes: dict[str, tuple[str, Path]] = {}
-    for part in folders_in(root):
-        split = split_of_name(part.name)
-        for folder in folders_in(part) if split else ():
-            if folder.name in classes:
-                raise FewShotError(
-                    f"class {folder.name} is in {classes[folder.name][0]} and in {split} of {root}; few-shot splits "
-                    "have no class in common"
-                )
-            classes[folder.name] = (str(split), folder)
-    return list(classes.values())
-
-
-def has_split_folders(root: Path) -> bool:
-    """Whether a folder holds train/ and test/ (under their usual names) with folders in them."""
-    return {"train", "test"} <= {split_of_name(f.name) for f in folders_in(root) if folders_in(f)}
-
-
 OWN = Layout(
     "folders train/, val/, test/ with a folder of images for each class, a folder of images for each class, or images "
     "with CSV files (file,label)",
-    lambda root: bool(take_stock(root).images),
+    has_images,
     read_own,
 )
 LAYOUTS = (OWN,)

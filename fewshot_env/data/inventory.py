@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Stock:
     """The files below a folder that are images, or may be.
 
     Attributes:
+        folder: that folder.
         images: image files that can be decoded here, sorted.
         no_decoder: image files that cannot.
         hidden: image files that are hidden, or in hidden and system folders.
@@ -31,6 +33,7 @@ class Stock:
         empty: folders without any file.
     """
 
+    folder: Path
     images: list[Path] = field(default_factory=list)
     no_decoder: list[Path] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
@@ -46,36 +49,55 @@ def is_system(name: str) -> bool:
 
 def take_stock(folder: Path, deep: bool = True) -> Stock:
     """List what is in `folder`, and, where `deep`, below it; links to folders are followed, but not in circles."""
-    stock = Stock()
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
-        inside = Path(place).resolve()
-        links = [f for f in folders if os.path.islink(os.path.join(place, f))]
-        loops = {f for f in links if inside.is_relative_to(Path(place, f).resolve())}  # to a folder that it is in
-        folders[:] = sorted(set(folders) - loops) if deep else []
-        hidden = any(map(is_system, Path(place).relative_to(folder).parts))
-        for name in sorted(files):
-            _file(stock, Path(place) / name, hidden or is_system(name))
-        if not (folders or files or hidden) and deep and Path(place) != folder:
-            stock.empty.append(Path(place))
+    stock = Stock(folder)
+    for place, files, hidden, is_empty in _places(folder):
+        for name in files:
+            if kind := _kind(place / name, hidden or is_system(name)):
+                getattr(stock, kind).append(place / name)
+        if is_empty and not hidden and place != folder:
+            stock.empty.append(place)
+        if not deep:
+            break
     stock.images.sort()
     return stock
+
+
+def has_images(folder: Path) -> bool:
+    """Whether there is an image that can be decoded in `folder` or below it; looks no further than to the first."""
+    return any(
+        _kind(place / name, hidden or is_system(name)) == "images"
+        for place, files, hidden, _ in _places(folder)
+        for name in files
+    )
+
+
+def _places(folder: Path) -> Iterator[tuple[Path, list[str], bool, bool]]:
+    """`folder` and the folders below it: their files, sorted, whether they are hidden, and whether they are empty."""
+    for name, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
+        place = Path(name)
+        links = [f for f in folders if (place / f).is_symlink()]
+        inside = place.resolve() if links else place
+        loops = {f for f in links if inside.is_relative_to((place / f).resolve())}  # to a folder that it is in
+        is_empty = not (set(folders) - loops or files)
+        folders[:] = sorted(set(folders) - loops)
+        yield place, sorted(files), any(map(is_system, place.relative_to(folder).parts)), is_empty
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-def _file(stock: Stock, file: Path, hidden: bool) -> None:
+def _kind(file: Path, hidden: bool) -> str | None:
+    """Where a file belongs in a Stock; None for what is no image and no archive."""
     ending = file.suffix.lower()
     known = ending in endings()
     if hidden:
-        if (known or ending in NO_DECODER) and not file.name.startswith("._"):  # "._a.jpg" holds what macOS notes
-            stock.hidden.append(file)
-    elif file.name.lower().endswith(ARCHIVES):
-        stock.archives.append(file)
-    elif known:
-        (stock.images if file.is_file() else stock.dangling).append(file)
-    elif ending in NO_DECODER:
-        stock.no_decoder.append(file)
-    elif ending not in NO_IMAGES and file.is_file() and is_image(file):
-        stock.images.append(file)
+        is_note = file.name.startswith("._")  # "._a.jpg" holds what macOS notes
+        return "hidden" if (known or ending in NO_DECODER) and not is_note else None
+    if file.name.lower().endswith(ARCHIVES):
+        return "archives"
+    if known:
+        return "images" if file.is_file() else "dangling"
+    if ending in NO_DECODER:
+        return "no_decoder"
+    return "images" if ending not in NO_IMAGES and file.is_file() and is_image(file) else None

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_env.data.folders import has_split_folders, split_folders
-from fewshot_env.data.source import Layout, Listing, PrepareOptions, SourceImage, images_in
+from fewshot_env.data.source import Layout, Listing, PrepareOptions, SourceImage, folders_in, images_in
 from fewshot_env.data.splits import split_list
-from fewshot_env.data.tables import read_columns
+from fewshot_env.data.tables import read_columns, split_of_name
 from fewshot_env.data.unpickle import read_pickle
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
@@ -42,10 +41,30 @@ def read_csv(root: Path, _: PrepareOptions) -> list[SourceImage]:
 def read_folders(root: Path, _: PrepareOptions) -> list[SourceImage]:
     """Read `train/`, `val/`, `test/` with a folder of images for each class."""
     sources = []
-    for split, folder in split_folders(root):
+    for split, folder in _split_folders(root):
         split_list("mini").require(folder.name, split, str(folder.parent))
         sources += [SourceImage(file.name, folder.name, split, file) for file in images_in(folder)]
     return sources
+
+
+def _split_folders(root: Path) -> list[tuple[str, Path]]:
+    """(split, class folder) for every class of train/, val/ and test/; FewShotError where a class is in two of them."""
+    classes: dict[str, tuple[str, Path]] = {}
+    for part in folders_in(root):
+        split = split_of_name(part.name)
+        for folder in folders_in(part) if split else ():
+            if folder.name in classes:
+                raise FewShotError(
+                    f"class {folder.name} is in {classes[folder.name][0]} and in {split} of {root}; few-shot splits "
+                    "have no class in common"
+                )
+            classes[folder.name] = (str(split), folder)
+    return list(classes.values())
+
+
+def _has_split_folders(root: Path) -> bool:
+    """Whether a folder holds train/ and test/ (under their usual names) with folders in them."""
+    return {"train", "test"} <= {split_of_name(f.name) for f in folders_in(root) if folders_in(f)}
 
 
 def read_cache(root: Path, _: PrepareOptions) -> Listing:
@@ -143,5 +162,5 @@ LAYOUTS = (
         lambda root: any(root.glob("miniImageNet_category_split_*.pickle")),
         read_category_split,
     ),
-    Layout("folders train/, val/, test/ with a folder for each class", has_split_folders, read_folders),
+    Layout("folders train/, val/, test/ with a folder for each class", _has_split_folders, read_folders),
 )

@@ -32,8 +32,6 @@ def _split_lines(store: ImageStore) -> list[str]:
             continue
         low, high = min(held, key=lambda c: c.count), max(held, key=lambda c: c.count)
         total = sum(c.count for c in held)
-        official = store.index.get("official", {}).get(split)
-        whole = f" (of {official[0]}, {official[1]})" if official and official != [len(held), total] else ""
         sizes = f"{low.count} to {high.count} a class, fewest in {low.name}" if low.count < high.count else (
             f"{low.count} a class")  # fmt: skip
         few = low.count < 2
@@ -42,7 +40,7 @@ def _split_lines(store: ImageStore) -> list[str]:
             else f"up to {len(held)} ways" if len(held) > 1 else "no task: 2 classes at least"
         )  # fmt: skip
         classes = "1 class" if len(held) == 1 else f"{len(held)} classes"
-        lines.append(f"{split}: {classes}, {total} images{whole}, {sizes}: {ways}")
+        lines.append(f"{split}: {classes}, {total} images{store.beside_official(split)}, {sizes}: {ways}")
     return lines
 
 

@@ -124,7 +124,9 @@ def _fitting(root: Path, layouts: tuple[Layout, ...]) -> Layout | None:
 
 def _account(source: Path, listing: Listing) -> Account:
     """Give every image file below the source that is not in the data set its reason."""
-    stock = take_stock(source)
+    stock = listing.stock
+    if stock is None or stock.folder != source:
+        stock = take_stock(source)
     used = {image.pixels for image in listing.images if isinstance(image.pixels, Path)}
     reasons = Counter(dict(listing.uncounted))
     for file in stock.images:

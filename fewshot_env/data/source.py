@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot_env.data.inventory import is_system, take_stock
+from fewshot_env.data.inventory import Stock, is_system, take_stock
 from fewshot_env.data.pixels import WHITE, Box, Colour, Decoded, decode
 from fewshot_env.errors import FewShotError
 
@@ -74,12 +74,14 @@ class Listing:
         left_out: why image files below the source are not in it, by file: "not listed in train.csv".
         uncounted: the same for what is not a file (images in a pickle): how many, by reason.
         notes: what else the user should be told, one line each.
+        stock: what the reader found below its folder, where it looked; else it is looked for afterwards.
     """
 
     images: list[SourceImage]
     left_out: Mapping[Path, str] = field(default_factory=dict)
     uncounted: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    stock: Stock | None = None
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
 
-import numpy as np
-
 from fewshot_env.data.splits import split_list
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
-from fewshot_env.store import ImageClass, ImageStore, checksum, prepare_command
+from fewshot_env.store import ImageClass, ImageStore, checksum, pixels_key, prepare_command
 
 MAX_SHOWN = 10
 
@@ -74,7 +71,7 @@ def _compare_with_list(store: ImageStore, again: str) -> str:
 def _duplicates(store: ImageStore) -> tuple[tuple[int, ...], ...]:
     same: dict[bytes, list[int]] = defaultdict(list)
     for i, image in enumerate(store.images):
-        same[hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()].append(i)
+        same[pixels_key(image)].append(i)
     return tuple(tuple(group) for group in same.values() if len(group) > 1)
 
 

@@ -15,7 +15,7 @@ from fewshot_env.data.pixels import SIZE, Colour
 from fewshot_env.data.source import SourceImage
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
-from fewshot_env.store import FORMAT, ImageClass
+from fewshot_env.store import FORMAT, ImageClass, pixels_key
 
 Progress = Callable[[Iterable[SourceImage]], Iterable[SourceImage]]
 
@@ -70,7 +70,7 @@ def write_store(
             if decoded.nearly_constant:
                 constant.append(f"{source.class_name}/{source.name}")
             out.write(pixels.data)
-            splits_of.setdefault(hashlib.blake2b(pixels.data, digest_size=16).digest(), set()).add(source.split)
+            splits_of.setdefault(pixels_key(pixels), set()).add(source.split)
             digest.update(pixels.data)
             key = (source.class_name, source.split)
             counts[key] = counts.get(key, 0) + 1

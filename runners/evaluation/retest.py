@@ -57,14 +57,14 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     pair = EnvPair(own.source, (wanted or own).target)
     plan = make_plan(_fitting(settings | changes, pair, changes) | {"env": str(pair)}, read_preset(folder))
     tune(plan.run.threads)
-    agent, tested, cut = _agent_for(plan, settings, folder, changes)
-    if not any(key.startswith("env.") and key != "env.data_dir" for key in changes):
-        begun_with = checkpoint.load(folder / "best.pt").get("tasks")
-        if begun_with not in (None, "", plan.make_env("train", 1).sampler.fingerprint):
-            log.warning(
-                f"fsl: the training data of {folder} were prepared anew since; classes of this test may be among those "
-                "that it was trained on"
-            )
+    content = checkpoint.load(folder / "best.pt", plan.device)
+    agent, tested, cut = _agent_for(plan, settings, folder, content, changes)
+    same_tasks = not any(key.startswith("env.") and key != "env.data_dir" for key in changes)
+    if same_tasks and content.get("tasks") not in (None, "", plan.make_env("train", 1).sampler.fingerprint):
+        log.warning(
+            f"fsl: the training data of {folder} were prepared anew since; classes of this test may be among those "
+            "that it was trained on"
+        )
     test_env = plan.make_env("test", plan.run.eval_batch)
     seeds = frozen_seeds("test", plan.run.test_tasks)
     with progress("testing", len(seeds), "tasks") as report:
@@ -92,15 +92,15 @@ def _fitting(settings: Settings, pair: EnvPair, changes: Settings) -> Settings:
 
 
 def _agent_for(
-    plan: Plan, settings: Settings, folder: Path, changes: Settings
+    plan: Plan, settings: Settings, folder: Path, content: dict[str, Any], changes: Settings
 ) -> tuple[Agent, int, dict[str, str] | None]:
     """A run's best agent for the tasks of `plan`: `best_agent`, and what is said where outputs are cut.
 
     A network with outputs for more classes than a task has answers with those that the task has. `settings` are the
-    run's own.
+    run's own, `content` is that of its best.pt.
     """
     try:
-        return *best_agent(plan, folder, ", ".join(changes) or "env"), None
+        return *best_agent(plan, folder, ", ".join(changes) or "env", content), None
     except FewShotError:
         if plan.spec.kind != "classification" or "env.n_way" not in changes:
             raise
@@ -116,7 +116,7 @@ def _agent_for(
                 f"{theirs} or fewer"
             ) from None
     as_trained = replace(plan, spec=trained.spec)
-    agent, tested = best_agent(as_trained, folder, ", ".join(changes))
+    agent, tested = best_agent(as_trained, folder, ", ".join(changes), content)
     ways, test_ways = (getattr(config, "n_way", theirs) for config in (trained.env_config, plan.target_config))
     (low, high), (least, most) = bounds(ways), bounds(test_ways)
     within = low <= least and most <= high
@@ -128,13 +128,16 @@ def in_range(ways: IntRange) -> str:
     return "-".join(str(n) for n in dict.fromkeys(bounds(ways)))
 
 
-def best_agent(plan: Plan, folder: Path, changed: str = "the code") -> tuple[Agent, int]:
+def best_agent(
+    plan: Plan, folder: Path, changed: str = "the code", content: dict[str, Any] | None = None
+) -> tuple[Agent, int]:
     """A plan's agent with the best weights of a run.
 
     Args:
         plan: the run's plan, or one with changes.
         folder: the run's.
         changed: what may be the reason why the weights do not fit, for the message.
+        content: of the run's best.pt, where it was read before.
 
     Returns:
         The agent in eval mode, and after how many training tasks its weights were the best.
@@ -143,7 +146,7 @@ def best_agent(plan: Plan, folder: Path, changed: str = "the code") -> tuple[Age
         FewShotError: where there are no weights, or they do not fit.
     """
     file = folder / "best.pt"
-    content = checkpoint.load(file, plan.device)
+    content = checkpoint.load(file, plan.device) if content is None else content
     agent = plan.make_agent()
     try:
         agent.load_state(content["agent"])

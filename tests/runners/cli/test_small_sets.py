@@ -1,4 +1,4 @@
-"""A few classes of one's own: as a target alone, without validation, and the command that is printed works."""
+"""A few classes of your own: as a target alone, without validation, and the command that is printed works."""
 
 import shlex
 
