@@ -14,31 +14,40 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from agents.engine.heap import give_back_in_loop
 from agents.networks.objective import Objective
 
 
 class _Gradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, params: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, params: Tensor, objective: Objective, step: int) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(params)
-        ctx.objective = objective
-        grads, losses = objective.gradient(params)
+        ctx.objective, ctx.step = objective, step
+        grads, losses = _gradient(params, objective, step)
         ctx.mark_non_differentiable(losses)
         return grads, losses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v: Tensor, _: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, v: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         (params,) = ctx.saved_tensors
-        return ctx.objective.hessian_vector(params.detach(), v), None
+        product = ctx.objective.hessian_vector(params.detach(), v)
+        give_back_in_loop(ctx.step, params)
+        return product, None, None
 
 
-def inner_gradient(params: Tensor, objective: Objective, first_order: bool) -> tuple[Tensor, Tensor]:
-    """Gradients [B, P] and losses [B] at params [B, P]; the losses are constants.
+def inner_gradient(params: Tensor, objective: Objective, first_order: bool, step: int = 0) -> tuple[Tensor, Tensor]:
+    """Gradients [B, P] and losses [B] at params [B, P] of the inner step with this number; the losses are constants.
 
     The gradients are differentiable in params, but constants where first_order holds or autograd is off.
     """
     if first_order or not torch.is_grad_enabled():
-        return objective.gradient(params.detach())
-    grads, losses = _Gradient.apply(params, objective)
+        return _gradient(params.detach(), objective, step)
+    grads, losses = _Gradient.apply(params, objective, step)
     return grads, losses
+
+
+def _gradient(params: Tensor, objective: Objective, step: int) -> tuple[Tensor, Tensor]:
+    found = objective.gradient(params)
+    give_back_in_loop(step, params)
+    return found

@@ -54,7 +54,7 @@ def inner_loop(
     state = rule.init(params)
     losses = []
     for step in range(steps):
-        grads, loss = inner_gradient(params, objective, first_order)
+        grads, loss = inner_gradient(params, objective, first_order, step)
         if inner_clip is not None:
             grads = grads.clamp(-inner_clip, inner_clip)
         before = params

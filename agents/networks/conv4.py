@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.networks.conv4_pass import Conv4Pass, conv4_features, flat_rows
+from agents.networks.conv4_pass import PART, Conv4Pass, conv4_features, flat_rows
 from agents.networks.flat import EPS, Shapes, uniform_fan_in, unpack
 from agents.networks.heads import LinearHead
 from agents.networks.network import Body, Network, is_unchanged
@@ -63,8 +63,17 @@ class Conv4Body(Body):
     def __call__(self, params: Tensor, x: Tensor, stats: Tensor | None, seen: list[Tensor] | None) -> Tensor:
         """params [B, P_body], x [B, S, C, H, W] -> features [B, S, F].
 
-        stats [B, M]: statistics to normalize with, else those of x, which are appended to `seen` if given.
+        stats [B, M]: statistics to normalize with, else those of x, which are appended to `seen` if given. Without a
+        graph, no map of all items is held that need not be.
         """
+        if not torch.is_grad_enabled() and seen is None:
+            if stats is None:
+                return conv4_features(self, params, x)
+            parts = x.split(PART, 1)  # items are independent
+            return torch.cat([self._features(params, part, stats, None) for part in parts], 1)
+        return self._features(params, x, stats, seen)
+
+    def _features(self, params: Tensor, x: Tensor, stats: Tensor | None, seen: list[Tensor] | None) -> Tensor:
         w = unpack(params, self.shapes)
         tasks = len(x)
         h = self.to_groups(x)

@@ -70,20 +70,23 @@ class Conv4Pass:
         return self.body.from_groups(self.inputs[-1], self.tasks)
 
     def backward(self, d_features: Tensor) -> Tensor:
-        """Gradient [b, P_body] of the body's weights, from that of the features [b, S, F]."""
+        """Gradient [b, P_body] of the body's weights, from that of the features [b, S, F]; uses up the pass."""
         d, parts = self._maps(d_features), []
         for i in reversed(range(self.body.depth)):
+            self.inputs.pop()  # the block's output
+            block = self.blocks.pop()
             if i == 0 and self.lean is not None:
-                d_kernel, d_scale, d_shift = self._first_backward(self.lean, d)
+                d_kernel, d_scale, d_shift = self._first_backward(self.lean, block, d)
             else:
-                du, d_scale, d_shift = self.math.backward(self.blocks[i], d)
+                du, d_scale, d_shift = self.math.backward(block, d)
+                del block, d  # before the convolution asks for as much
                 d, d_kernel = self._conv_backward(du, self.inputs[i], self.kernels[i], (i > 0, True))
             parts += [d_shift, d_scale, torch.zeros_like(d_shift), d_kernel]  # normalization undoes the bias
         return flat_rows(parts[::-1], self.tasks)
 
-    def _first_backward(self, math: CompiledBlockMath, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _first_backward(self, math: CompiledBlockMath, block: Block, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of the first block's kernel, scale and shift, part by part."""
-        block, kernel, convolution = self.blocks[0], self.kernels[0], _FirstConvolution(self)
+        kernel, convolution = self.kernels[0], _FirstConvolution(self)
         d_kernel, (d_scale, d_shift) = torch.zeros_like(kernel), math.weights_backward(block, d)
         for part, u in zip(convolution.parts, convolution, strict=True):
             du = math.input_backward(block, u, part, d, d_scale, d_shift)
@@ -105,10 +108,11 @@ class Conv4Pass:
         return self.body.from_groups(rh, self.tasks)
 
     def r_backward(self, d_features: Tensor, rd_features: Tensor) -> Tensor:
-        """Change of `backward`'s result along r; the features' gradient changes by rd_features."""
+        """Change of `backward`'s result along r; the features' gradient changes by rd_features. Uses up the pass."""
         d, rd, parts = self._maps(d_features), self._maps(rd_features), []
         for i in reversed(range(self.body.depth)):
-            du, rdu, r_scale, r_shift = self.math.r_backward(self.blocks[i], self.changes[i], d, rd)
+            self.inputs.pop()
+            du, rdu, r_scale, r_shift = self.math.r_backward(self.blocks.pop(), self.changes.pop(), d, rd)
             rd, r_kernel = self._conv_backward(rdu, self.inputs[i], self.kernels[i], (i > 0, True))
             if i > 0:
                 d, more = self._conv_backward(du, self.changes[i - 1].out, self.kernels[i], (True, True))

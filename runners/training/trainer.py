@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from agents.engine.heap import give_back_memory
 from agents.engine.stack import Stack
 from agents.saved import describe
 from fewshot_env.errors import FewShotError
@@ -201,6 +202,7 @@ def validate(t: Training, stop: Stop, report: ReportProgress) -> None:
 
     assert t.val_env is not None, "there is a validation"
     before = t.watch.switch("validation")
+    give_back_memory()
     scores = evaluate(t.stack.agent, t.val_env, t.val_seeds, between, t.group)
     t.watch.switch(before)
     for r, (run, of_run) in enumerate(zip(t.runs, scores, strict=True)):
@@ -214,6 +216,7 @@ def validate(t: Training, stop: Stop, report: ReportProgress) -> None:
             if better:
                 run.save("best.pt", t.stack.state(r), describe(t.stack.agent))
     save_last(t)
+    give_back_memory()
 
 
 def _note_validation(run: RunState, scores: list[float], summary: dict[str, Any]) -> bool:
@@ -237,6 +240,7 @@ def test(t: Training, stop: Stop) -> list[dict[str, Any]]:  # no pytest function
     """Score the frozen test tasks with the best weights (the last, without a finite validation), once."""
     run, folders = t.plan.run, [state.folder for state in t.runs]
     t.watch.switch("test")
+    give_back_memory()
     for r, state in enumerate(t.runs):
         if state.progress.best_score is None:
             state.progress.best_tasks = state.progress.tasks_seen
@@ -254,6 +258,7 @@ def test(t: Training, stop: Stop) -> list[dict[str, Any]]:  # no pytest function
 
         scores = evaluate(t.stack.agent, env, seeds, between, t.group)
     t.watch.switch(None)
+    give_back_memory()
     return [_write_result(t, r, env, seeds, of_run) for r, of_run in enumerate(scores)]
 
 
