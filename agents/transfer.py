@@ -78,6 +78,11 @@ class Transfer(NeuralAgent):
 
     adapt_seed: Tensor
 
+    @property
+    def at_once(self) -> int | None:
+        """All: the network's passes are few beside the steps of the heads, which are taken for all tasks together."""
+        return self.config.at_once
+
     def make_head(self, n_features: int, n_outputs: int) -> Head:
         """The classifier or regressor on the features."""
         return LinearHead(n_features, n_outputs)

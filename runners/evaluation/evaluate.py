@@ -53,7 +53,7 @@ def evaluate(
     """
     mode, runs = agent.training, agent.runs
     agent.eval()
-    at_once = min(env.num_envs // runs, -(-len(seeds) // group.size))
+    at_once = min(env.num_envs // runs, -(-len(seeds) // group.size), agent.at_once or len(seeds))
     batches = by_shape(env.sampler, seeds, at_once)
     own = batches[group.rank :: group.size]
     own += batches[:1] * (-(-len(batches) // group.size) - len(own))  # every process has equally many
