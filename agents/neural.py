@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -21,8 +23,20 @@ class NeuralConfig(AgentConfig):
 
     network: str = Field(
         "auto",
-        description="base learner: auto (Conv4 for images, the MLP for vectors), mlp, conv4, or module:factory, where "
-        "factory(in_shape) gives an nn.Module with features [S, F]",
+        description="base learner: auto (Conv4 for images, the MLP for vectors), mlp, conv4, resnet12, resnet18, "
+        "torchvision:NAME, timm:NAME, or module:factory, where factory(in_shape) gives an nn.Module with features "
+        "[S, F]",
+    )
+    network_weights: str = Field(
+        "none",
+        description="first weights of a network other than mlp and conv4: none (drawn), default (the library's "
+        "pretrained ones), or a file (.safetensors, or a state dict of torch.save)",
+    )
+    mismatched_weights: Literal["refuse", "leave_out"] = Field(
+        "refuse", description="what to do with weights of that file that do not fit the network"
+    )
+    widths: tuple[Annotated[BoundedInt, Field(ge=1)], ...] = Field(
+        (64, 160, 320, 640), min_length=1, max_length=4, description="filters of ResNet-12's blocks"
     )
     hidden: tuple[Annotated[BoundedInt, Field(ge=1)], ...] = Field(
         (40, 40), min_length=1, description="ReLU layers of the MLP (vector inputs)"
@@ -55,6 +69,12 @@ class NeuralConfig(AgentConfig):
     def _name_of_factory(cls, network: Any) -> Any:
         """A factory itself may be given from Python; settings hold its name."""
         return plugins.name_of(network) if isinstance(network, Callable) else network  # type: ignore[arg-type]
+
+    @field_validator("network_weights")
+    @classmethod
+    def _absolute(cls, weights: str) -> str:
+        """A file is found again from another folder."""
+        return weights if weights in ("none", "default") else str(Path(os.path.expanduser(weights)).absolute())
 
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
@@ -90,8 +110,9 @@ class NeuralAgent(Agent):
     def __init__(self, spec: TaskSpec, config: NeuralConfig) -> None:
         super().__init__(spec, config)
         self.body = make_body(
-            config.network, spec.in_shape, config.hidden, config.filters, config.padding, config.precision == "bf16"
-        )
+            config.network, spec.in_shape, config.hidden, config.filters, config.padding, config.precision == "bf16",
+            config.widths, config.network_weights, config.mismatched_weights == "leave_out",
+        )  # fmt: skip
         self.register_buffer("running", self.body.initial_stats())
         for name, value in self.body.constants().items():
             self.register_buffer(_buffer_name(name), value)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from agents.base import Agent
+from agents.networks import is_custom
+from agents.networks.weights import weights_follow
 from agents.registry import find, load_plugins
 from fewshot_env import durable
 from fewshot_env.episode import TaskSpec
@@ -134,13 +136,13 @@ def rebuild(
             )
         load_plugins()
         cls = find(name).load()
-    if ":" in network and "network" not in changes:
+    if is_custom(network) and "network" not in changes:
         raise FewShotError(
             f"{file} has the network {network}, and a file never imports code; name it yourself: "
             "agents.load(file, network=...)"
         )
     config = validate(cls.Config, settings)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), weights_follow():
         agent = cls(spec, config).to(device)
     agent.name = name if ":" not in name else name_of(cls)
     try:

@@ -30,8 +30,8 @@ def step(*args, **more):
     found = real(*args, **more)
     taken[0] += 1
     if taken[0] % (updates // 20) == 0:
-        now = memory()
-        print("SAMPLE", now.own, now.file, len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), flush=True)
+        now, counts = memory(), [len(os.listdir(f"/proc/self/{what}")) for what in ("fd", "task")]
+        print("SAMPLE", now.own, now.file, *counts, flush=True)
     return found
 train.outer_step = step
 cli.main()

@@ -7,6 +7,7 @@ system takes back when it needs them, are read from /proc twenty times a second;
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def draw(folder: Path, classes: int = 6, images: int = 24) -> None:
 def memory_of(process: int) -> tuple[int, int]:
     """Own memory and pages of files of a process, MB."""
     with open(f"/proc/{process}/status") as file:
-        kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in file) if "Rss" in name}
+        kilobytes = {
+            name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in file) if "Rss" in name
+        }
     return (kilobytes["RssAnon"] + kilobytes["RssShmem"]) // 1024, kilobytes["RssFile"] // 1024
 
 
@@ -61,10 +64,8 @@ def measure(case: str, home: Path) -> tuple[int, int]:
             run = subprocess.Popen(command, cwd=ROOT, env=environment(home), stdout=output, stderr=output)
             seen = [(0, 0)]
             while run.poll() is None:
-                try:
+                with contextlib.suppress(OSError, KeyError):  # it ends
                     seen.append(memory_of(run.pid))
-                except (OSError, KeyError):  # it ends
-                    pass
                 time.sleep(0.05)
             output.seek(0)
             assert run.returncode == 0, output.read()

@@ -10,6 +10,8 @@ from typing import Any
 from agents import registry as agent_registry
 from agents import saved
 from agents.base import Agent
+from agents.networks import is_custom
+from agents.networks.weights import weights_follow
 from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair, file_name
 from fewshot_env.sampler import sampler_class
@@ -147,7 +149,8 @@ def best_agent(
     """
     file = folder / "best.pt"
     content = checkpoint.load(file, plan.device) if content is None else content
-    agent = plan.make_agent()
+    with weights_follow():
+        agent = plan.make_agent()
     try:
         agent.load_state(content["agent"])
     except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
@@ -168,6 +171,6 @@ def load_best(folder: Path) -> Agent:
     if not isinstance(trained, dict) or trained.get("spec_class") is not None:  # the environment knows its tasks
         return best_agent(make_plan(settings), folder)[0]
     agent_registry.load_plugins()
-    custom = {"network": settings["agent.network"]} if ":" in str(settings.get("agent.network")) else {}
+    custom = {"network": settings["agent.network"]} if is_custom(str(settings.get("agent.network"))) else {}
     cls = agent_registry.find(settings["agent"]).load() if ":" in settings["agent"] else None
     return saved.rebuild(content, file, cls=cls, **custom)

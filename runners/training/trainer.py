@@ -9,6 +9,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 
 from agents.engine.heap import give_back_memory
 from agents.engine.stack import Stack
+from agents.networks.weights import weights_follow
 from agents.saved import describe
 from fewshot_env.errors import FewShotError
 from fewshot_env.vector import FewShotVectorEnv
@@ -84,9 +86,10 @@ def begin(plans: Sequence[Plan], folders: Sequence[Path], group: ProcessGroup = 
     """
     plan = plans[0]
     tune(plan.run.threads)
-    stack = Stack([plan.make_agent() for plan in plans])
     runs = [RunState(plan, folder, group) for plan, folder in zip(plans, folders, strict=True)]
     saved = [run.checkpoint for run in runs if run.checkpoint is not None]
+    with weights_follow() if saved else nullcontext():
+        stack = Stack([plan.make_agent() for plan in plans])
     if saved:
         _load(stack.load_states, saved, folders[0] / "last.pt")
     val_env = plan.make_env("val", plan.run.eval_batch * len(plans)) if plan.run.val_tasks else None

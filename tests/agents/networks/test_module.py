@@ -244,7 +244,7 @@ def test_what_cannot_be_a_body_is_one_line(forward, message):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ("conv5", r"unknown network 'conv5' \(did you mean 'conv4'\?\); known: auto, mlp, conv4, or module:factory"),
+        ("conv5", r"unknown network 'conv5' \(did you mean 'conv4'\?\); known: auto, mlp, conv4, resnet12"),
         ("conv4", "agent.network is conv4, but items of shape .* are not images; use mlp"),
         ("no_such:f", "the network 'no_such:f' cannot be imported"),
         ("json:dumps", "gives a str, but must give a torch.nn.Module"),
