@@ -51,8 +51,12 @@ def expanded(path: str | Path) -> Path:
 
 def prepare_command(folder: Path) -> str:
     """The command that prepares the data set whose folder this is, from the user's PATH."""
-    where: list[str | Path] = [] if folder.parent == data_dir() else ["--data-dir", folder.parent]
-    return command("fsl", "data", "prepare", folder.name, "--source", "PATH", *where)
+    return command("fsl", "data", "prepare", folder.name, "--source", "PATH", *_where(folder))
+
+
+def _where(folder: Path) -> list[str | Path]:
+    """The option that says where the data set in `folder` is, if it must be said."""
+    return [] if folder.parent == data_dir() else ["--data-dir", folder.parent]
 
 
 def is_prepared(folder: Path) -> bool:
@@ -185,7 +189,7 @@ class ImageStore:
         if frames := index.get("several_frames", 0):
             lines.append(f"{frames} with several frames, of which the first was taken")
         if across := index.get("across_splits", 0):
-            check = command("fsl", "data", "check", self.path.name)
+            check = command("fsl", "data", "check", self.path.name, *_where(self.path))
             lines.append(f"{across} groups of identical images in two splits ({check} lists them)")
         if constant := index.get("constant", ()):
             names = ", ".join(constant[:3]) + (", ..." if len(constant) > 3 else "")

@@ -87,6 +87,12 @@ def run(
 
     names = {"env": env if isinstance(env, str) else name_of(env)}
     names["agent"] = agent if isinstance(agent, str) else name_of(agent)
+    if twice := [name for name in names if settings.get(name, names[name]) != names[name]]:
+        name = twice[0]
+        raise FewShotError(
+            f"settings have {name!r}: {settings[name]!r}, but the {name} is the argument {names[name]!r}; its settings "
+            f"are flat keys: {name}.NAME"
+        )
     try:
         with _process_kept():
             (folder,) = launcher.begin({**settings, **names}, preset, expanded(log_dir), 1, 1)

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fewshot_env.data.class_splits import choose_splits, normal
-from fewshot_env.data.inventory import Stock, has_images, take_stock
+from fewshot_env.data.inventory import has_images, take_stock
+from fewshot_env.data.lists import Found, Tables, lists_of, not_read, read_lists
 from fewshot_env.data.source import Layout, Listing, PrepareOptions, SourceImage
-from fewshot_env.data.tables import read_columns, split_of_name
+from fewshot_env.data.tables import split_of_name
 from fewshot_env.errors import FewShotError
 
 CONTAINERS = frozenset({"images", "image", "imgs", "img", "photos", "pictures", "jpg", "jpeg", "jpegs", "png", "pngs"})
 """Folders that hold the images of the class whose folder they are in."""
-
-
-@dataclass(frozen=True)
-class _Found:
-    """An image file and what the layout says of it; `split` is None where it says nothing."""
-
-    file: Path
-    name: str
-    class_name: str
-    split: str | None
 
 
 def read_own(root: Path, options: PrepareOptions) -> Listing:
@@ -32,21 +22,22 @@ def read_own(root: Path, options: PrepareOptions) -> Listing:
     The data set begins at the first folder with more than one folder of images in it. There it has
 
     - split folders (`train/`, `base/`, ... in any case; fewshot_env.data.tables.SPLIT_NAMES) with class folders, or
-    - class folders, or
-    - a flat folder of images with `train.csv`, `val.csv`, `test.csv` or one CSV file, with the columns file and label.
+    - `train.csv`, `val.csv`, `test.csv` or one CSV file, with the columns file and label, that list at least half of
+      the images below, in whatever folders these are, or
+    - class folders.
 
-    A class is a folder that holds images itself, with everything below it; `super/class` is one class, and so is
-    `class/images/`. With `options.classes` = "top" the classes are the first folders, with everything below them (in
-    a CSV file: the super-category).
+    A class is a folder that holds images itself or in `images/`, with everything below it; `super/class` is one class.
+    With `options.classes` = "top" the classes are the first folders, with everything below them (in a CSV file: the
+    super-category).
     """
     if options.classes not in ("leaf", "top"):
         raise FewShotError(f"--classes is {options.classes!r}, but must be leaf or top")
     stock = take_stock(root)
     start = _start(root, stock.images)
-    parts = _split_folders(start, stock.images)
     left_out: dict[Path, str] = {}
     notes: list[str] = []
-    if parts:
+    if parts := _split_folders(start, stock.images) or _splits_below(start, stock.images):
+        start = next(iter(parts)).parent
         found = [
             one
             for folder, split in parts.items()
@@ -54,11 +45,26 @@ def read_own(root: Path, options: PrepareOptions) -> Listing:
         ]
         beside = f"beside {_and(f'{p.name}/' for p in parts)}"
         left_out |= {f: beside for f in stock.images if not any(f.is_relative_to(p) for p in parts)}
-    elif _is_flat(start, stock.images):
-        found = _listed(start, stock, options.classes, notes)
+        notes += not_read(start, (), "the folders name classes and splits")
+    elif lists := _lists(root, start, stock.images):
+        start, tables = lists
+        found = read_lists(start, tables, stock, options.classes, left_out)
+        given = [t for t in tables if split_of_name(t.stem)] or list(tables)
+        notes += not_read(start, given, f"{_and(t.name for t in given)} list the images")
+    elif _is_flat(start, stock.images):  # and no list
+        raise FewShotError(
+            f"{start} holds {len(stock.images)} images, but no folder for each class, and no CSV file with the columns "
+            "file,label that lists them; put the images of a class into a folder of its own, or add such a file"
+        )
     else:
         found = _classes(start, stock.images, options.classes, None, left_out)
-        notes += [f"{t.name} is not read: the folders name the classes" for t in _tables(start)]
+        notes += not_read(start, (), "it does not list half of the images with the columns file,label, so the folders "
+                          "name the classes")  # fmt: skip
+        notes += [
+            f"{name}/ is read as a folder of classes, not as a split: no other folder beside it is named like one"
+            for name in sorted({one.class_name.partition("/")[0] for one in found if "/" in one.class_name})
+            if split_of_name(name)
+        ]
     _verify_names(found)
     split_of = choose_splits([(one.class_name, one.split) for one in found], start, options.split)
     left_out |= {one.file: f"in classes that {options.split} does not list" for one in found
@@ -68,6 +74,11 @@ def read_own(root: Path, options: PrepareOptions) -> Listing:
     names: dict[str, set[str]] = {}
     for one in found:
         names.setdefault("".join(one.class_name.casefold().split()), set()).add(one.class_name)
+    forms: dict[str, set[str]] = {}
+    for one in found:
+        forms.setdefault(one.class_name, set()).update(p for p in one.file.parts if normal(p) in one.class_name)
+    joined = [name for name, parts in forms.items() if len(parts) > len({normal(p) for p in parts})]
+    notes += [f"folders whose names differ only in their Unicode form are one class: {_and(joined)}"] if joined else []
     notes += [f"classes whose names differ only in case or spaces: {_and(v)}" for v in names.values() if len(v) > 1]
     if empty := [folder.name for folder in stock.empty]:
         notes.append(f"{len(empty)} {'folder' if len(empty) == 1 else 'folders'} without images: {_few(empty)}")
@@ -85,11 +96,34 @@ def _start(root: Path, images: Sequence[Path]) -> Path:
         root = only
 
 
+def _lists(root: Path, start: Path, images: Sequence[Path]) -> tuple[Path, Tables] | None:
+    """The first folder from `root` down to `start` with CSV files that list the images, and these."""
+    flat = _is_flat(start, images)
+    way = [*reversed([p for p in start.parents if p.is_relative_to(root)]), start]
+    return next(((folder, found) for folder in way if (found := lists_of(folder, images, flat))), None)
+
+
+def _splits_below(start: Path, images: Sequence[Path]) -> dict[Path, str]:
+    """The split folders in the only folder in `start` that has any; other images are beside the data set then.
+
+    Raises FewShotError where several folders have split folders.
+    """
+    depth = len(start.parts)
+    folders = sorted({Path(*f.parts[: depth + 1]) for f in images if len(f.parts) > depth + 1})
+    having = {folder: parts for folder in folders if len(set((parts := _split_folders(folder, images)).values())) > 1}
+    if len(having) > 1:
+        raise FewShotError(
+            f"{start} holds several data sets: {_and(f'{f.name}/' for f in having)}; give one of them with --source"
+        )
+    return next(iter(having.values()), {})
+
+
 def _split_folders(start: Path, images: Sequence[Path]) -> dict[Path, str]:
     """The folders in `start` that are splits: their names say so, and they hold class folders, not images."""
     depth = len(start.parts)
-    inner = {Path(*f.parts[: depth + 1]): len(f.parts) for f in images if len(f.parts) > depth + 1}
-    deep = {Path(*f.parts[: depth + 1]) for f in images if len(f.parts) > depth + 2}
+    below = [f for f in images if f.is_relative_to(start)]
+    inner = {Path(*f.parts[: depth + 1]): len(f.parts) for f in below if len(f.parts) > depth + 1}
+    deep = {Path(*f.parts[: depth + 1]) for f in below if len(f.parts) > depth + 2}
     parts = {folder: split for folder in sorted(inner) if folder in deep and (split := split_of_name(folder.name))}
     return parts if len(set(parts.values())) > 1 or len(parts) == len(inner) else {}
 
@@ -103,10 +137,11 @@ def _is_flat(start: Path, images: Sequence[Path]) -> bool:
 
 def _classes(
     start: Path, images: Sequence[Path], choice: str, split: str | None, left_out: dict[Path, str]
-) -> list[_Found]:
+) -> list[Found]:
     """The images below `start` with the names of their classes; those in no class folder are added to `left_out`."""
     own = [f for f in images if f.is_relative_to(start)]
     holds = {f.parent for f in own}
+    holds |= {p.parent for p in holds if p.name.lower() in CONTAINERS and p.parent != start}
     found = []
     for file in own:
         parts = file.relative_to(start).parts[:-1]
@@ -114,70 +149,12 @@ def _classes(
             left_out[file] = f"in {start.name}/ itself, in no class folder"
             continue
         depth = 1 if choice == "top" else next(n for n in range(1, 99) if start.joinpath(*parts[:n]) in holds)
-        if depth > 1 and parts[depth - 1].lower() in CONTAINERS:
-            depth -= 1
         folder = start.joinpath(*parts[:depth])
-        found.append(_Found(file, file.relative_to(folder).as_posix(), normal("/".join(parts[:depth])), split))
+        found.append(Found(file, file.relative_to(folder).as_posix(), normal("/".join(parts[:depth])), split))
     return found
 
 
-def _tables(start: Path) -> list[Path]:
-    return sorted(f for f in start.iterdir() if f.suffix.lower() in (".csv", ".tsv") and f.name[0] != ".")
-
-
-def _listed(start: Path, stock: Stock, choice: str, notes: list[str]) -> list[_Found]:
-    """The images of a flat folder, as the CSV files there list them."""
-    tables = {table: rows for table in _tables(start) if (rows := read_columns(table, ("file", "label"))) is not None}
-    of_split = {table: split for table in tables if (split := split_of_name(table.stem))}
-    chosen: Mapping[Path, str | None] = of_split or dict.fromkeys(tables)
-    if not chosen:
-        raise FewShotError(
-            f"{start} holds {len(stock.images)} images, but no folder for each class, and no CSV file with the columns "
-            "file,label; put the images of a class into a folder of its own, or add such a file"
-        )
-    if len(chosen) > 1 and not of_split:
-        raise FewShotError(
-            f"{start} holds several lists of images, {_and(t.name for t in tables)}; keep the one to read, or name "
-            "them train.csv, val.csv, test.csv"
-        )
-    notes += [f"{t.name} is not read: {_and(c.name for c in chosen)} list the images" for t in tables.keys() - chosen]
-    by_name: dict[str, Path | None] = {}
-    for file in stock.images:  # by the path below any folder, and without ending; None where several have it
-        parts = file.relative_to(start).parts
-        for names in (parts[i:] for i in range(len(parts))):
-            for name in {"/".join(names), str(Path(*names).with_suffix(""))}:
-                by_name[name] = None if name in by_name and by_name[name] != file else file
-    found: dict[Path, _Found] = {}
-    for table, split in chosen.items():
-        for number, row in enumerate(tables[table], 2):
-            label = row.get("top", "") if choice == "top" and row.get("top") else row["label"]
-            wanted = row["file"].replace("\\", "/").removeprefix("./")
-            if not label or not wanted:
-                raise FewShotError(f"{table}, line {number}: expected a file and its label, found {list(row.values())}")
-            if wanted in by_name and by_name[wanted] is None:
-                raise FewShotError(
-                    f"{table}, line {number}: several files below {start} are named {wanted}; add folders"
-                )
-            file = by_name.get(wanted) or start / wanted.replace("/", "_")  # the latter is not there
-            one = _Found(file, wanted, normal(label), split or _row_split(table, number, row))
-            if found.setdefault(file, one) != one:
-                raise FewShotError(
-                    f"{table}, line {number}: {wanted} is {label} in {one.split or 'no split'}, but before it was "
-                    f"{found[file].class_name} in {found[file].split or 'no split'}; list each image once"
-                )
-    return list(found.values())
-
-
-def _row_split(table: Path, number: int, row: Mapping[str, str]) -> str | None:
-    if not row.get("split"):
-        return None
-    split = split_of_name(row["split"])
-    if split is None:
-        raise FewShotError(f"{table}, line {number}: the split is {row['split']!r}, but must be train, val or test")
-    return split
-
-
-def _verify_names(found: Iterable[_Found]) -> None:
+def _verify_names(found: Iterable[Found]) -> None:
     """Raise FewShotError where a class's name cannot be written into the index."""
     for name in {one.class_name for one in found}:
         try:

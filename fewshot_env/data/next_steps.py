@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from fewshot_env.data.class_splits import RATIO
 from fewshot_env.errors import command
 from fewshot_env.rng import SPLITS
 from fewshot_env.store import ImageStore, prepared_names
@@ -12,15 +14,17 @@ WAYS, QUERIES = 5, 16
 """The defaults of image tasks (fewshot_env.images.ImageConfig)."""
 
 
-def next_steps(store: ImageStore, source: Path | None, data_dir: Path | None) -> list[str]:
+def next_steps(store: ImageStore, source: Path | None, data_dir: Path | None, chosen: Sequence[str] = ()) -> list[str]:
     """One line for each split, and one or two with a command.
 
     Args:
         store: the prepared data set.
         source: where it was read from, for a command that prepares it otherwise; None where it was downloaded.
         data_dir: the folder of the prepared data sets as the user gave it, for the commands.
+        chosen: other options with which it was prepared, for a command that prepares it otherwise.
     """
-    return [*_split_lines(store), *_commands(store, source, [] if data_dir is None else ["--data-dir", data_dir])]
+    where: list[Path | str] = [] if data_dir is None else ["--data-dir", data_dir]
+    return [*_split_lines(store), *_commands(store, source, where, chosen)]
 
 
 def _split_lines(store: ImageStore) -> list[str]:
@@ -44,10 +48,11 @@ def _split_lines(store: ImageStore) -> list[str]:
     return lines
 
 
-def _commands(store: ImageStore, source: Path | None, where: list[str | Path]) -> list[str]:
+def _commands(store: ImageStore, source: Path | None, where: list[Path | str], chosen: Sequence[str]) -> list[str]:
     of_split = {split: store.of_split(split) for split in SPLITS}
     train, val, test = (len(of_split[split]) for split in SPLITS)
-    name, again = store.path.name, ["fsl", "data", "prepare", store.path.name, "--source", source or "PATH", *where]
+    name = store.path.name
+    again = ["fsl", "data", "prepare", name, "--source", source or "PATH", *chosen, *where]
     if any(c.count < 2 for c in store.classes):
         return ["a task takes at least 2 images of a class: add images, or remove such classes, and prepare it again"]
     if train > 1 and test > 1:
@@ -60,8 +65,11 @@ def _commands(store: ImageStore, source: Path | None, where: list[str | Path]) -
         env = f"{real[0] if real else 'glyphs'}->{name}"
         skip_val += [] if real else ["--set", f"env.size={store.images.shape[1]}"]
     elif len(store.classes) > 1 and "official" not in store.index:
-        more = f"{len(store.classes)} classes are too few for these splits; "
-        return [more + f"to make all of them the target of another data set: {command(*again, '--split', 'test')}"]
+        lines = [f"these splits have no tasks to {'test on' if test < 2 else 'train on'}"]
+        if len(store.classes) >= 4:
+            ratio = RATIO if len(store.classes) >= 8 else "50/0/50"  # the least with two test classes
+            lines.append(f"to split the classes anew: {command(*again, '--split', ratio)}")
+        return [*lines, f"to make all of them the target of another data set: {command(*again, '--split', 'test')}"]
     else:
         return ["to have tasks to test on, get at least 2 classes of test"]
     queries = min(QUERIES, min(c.count for c in used) - 1)

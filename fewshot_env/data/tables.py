@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,9 @@ SPLIT_NAMES = {
 }  # fmt: skip
 """The names that people give to the splits, in lower case."""
 
+AROUND = re.compile(r"^meta[-_ ]?|[-_ ]?(set|split|images|classes|data)$")
+"""What people write before and after such a name."""
+
 COLUMNS: Mapping[str, Sequence[str]] = {
     "file": ("filename", "file", "image", "imagename", "imagefile", "imagepath", "filepath", "filepaths", "path",
              "img", "imgname", "fname", "imageid", "id"),
@@ -30,8 +34,11 @@ COLUMNS: Mapping[str, Sequence[str]] = {
 
 
 def split_of_name(name: str) -> str | None:
-    """The split that a folder or file name stands for, in any case; None for another name."""
-    return SPLIT_NAMES.get(name.strip().lower())
+    """The split that a folder or file name stands for, in any case; None for another name.
+
+    `meta_train`, `train_set` and `test-images` are train, train and test.
+    """
+    return SPLIT_NAMES.get(AROUND.sub("", name.strip().lower()))
 
 
 def read_rows(file: Path) -> list[list[str]]:

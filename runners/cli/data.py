@@ -71,7 +71,9 @@ def prepare(
     for broken in store.index["skipped"]:
         print(f"left out: {broken}")
     print(f"{store.index['title']} is ready in {store.path}; sha256 {store.index['sha256'][:16]}")
-    print("\n".join([*store.account(), *store.index["notes"], *next_steps(store, source, data_dir)]))
+    chosen = [*(["--classes", classes] if classes != "leaf" else []), *(["--crop"] if crop else [])]
+    chosen += [*(["--background", background] if background != "white" else []), *(["--skip-broken"] * skip_broken)]
+    print("\n".join([*store.account(), *store.index["notes"], *next_steps(store, source, data_dir, chosen)]))
 
 
 @data_app.command()

@@ -28,6 +28,12 @@ def read_file(file: Path) -> Settings:
         raise FewShotError(f"--config {file} cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise FewShotError(f"--config {file} must map keys to values, for example 'agent.inner_lr: 0.1'")
+    for key in ("env", "agent", "run"):
+        if isinstance(content.get(key), dict):
+            raise FewShotError(
+                f"--config {file}: settings are flat, and those below {key!r} are not read; write "
+                f"{', '.join(f'{key}.{name}: ...' for name in list(content[key])[:3]) or f'{key}.NAME: ...'}"
+            )
     return content
 
 

@@ -31,7 +31,8 @@ def remarks(results: Sequence[Mapping[str, Any]]) -> str:
     """What must be known of a result besides its numbers, each after a semicolon; results differ in their seeds."""
     first, said = results[0], []
     trained = first["settings"]["train_tasks"]
-    of_none = sum(1 for r in results if trained and r["best_at_tasks"] == 0)
+    best = [r["best_at_tasks"] for r in results]
+    of_none = best.count(0) if trained else 0
     if of_none:
         runs = "" if len(results) == 1 else f" in {of_none} of {len(results)} runs"
         said.append(
@@ -39,6 +40,9 @@ def remarks(results: Sequence[Mapping[str, Any]]) -> str:
         )
     elif trained and first["settings"].get("val_tasks") == 0:
         said.append(f"tested the last weights, after {first['best_at_tasks']} tasks: there was no validation")
+    elif min(best) < trained - trained % (first["settings"].get("agent.meta_batch") or 1):
+        when = " to ".join(str(n) for n in dict.fromkeys((min(best), max(best))))
+        said.append(f"tested the weights after {when} of {trained} tasks, the best in validation")
     if outputs := first.get("outputs_cut"):
         said.append(f"trained for {outputs['trained']} ways, tested at {outputs['tested']}: surplus outputs were cut")
     if first.get("preset") == "quick":

@@ -60,6 +60,7 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     plan = make_plan(_fitting(settings | changes, pair, changes) | {"env": str(pair)}, read_preset(folder))
     tune(plan.run.threads)
     content = checkpoint.load(folder / "best.pt", plan.device)
+    _verify_shape(plan, content, folder, own, pair)
     agent, tested, cut = _agent_for(plan, settings, folder, content, changes)
     same_tasks = not any(key.startswith("env.") and key != "env.data_dir" for key in changes)
     if same_tasks and content.get("tasks") not in (None, "", plan.make_env("train", 1).sampler.fingerprint):
@@ -85,6 +86,25 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
             f"{file} cannot be written ({error.strerror or error}); mend that, and test again"
         ) from error
     return result, file
+
+
+def _verify_shape(plan: Plan, content: dict[str, Any], folder: Path, own: EnvPair, pair: EnvPair) -> None:
+    """Raise FewShotError where the tasks' items have another shape than those that the run was trained on."""
+    try:
+        trained = tuple(content["trained"]["spec"]["in_shape"])
+    except (KeyError, TypeError):  # of an older version
+        return
+    if plan.spec.in_shape != trained:
+        size = f" --set env.size={plan.spec.in_shape[-1]}" if len(trained) == 3 else ""
+        raise FewShotError(
+            f"the network of {folder} was trained on items of {_shape(trained)}, but these tasks have "
+            f"{_shape(plan.spec.in_shape)}; train one for them: fsl run --env "
+            f"'{own.source.name}->{pair.target.name}' --agent {plan.run.agent}{size}"
+        )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _fitting(settings: Settings, pair: EnvPair, changes: Settings) -> Settings:

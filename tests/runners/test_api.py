@@ -171,3 +171,10 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path):
         runners.run("sine", FailsLater, settings, log_dir=tmp_path / "r")
     (kept,) = (tmp_path / "r").iterdir()
     assert (kept / "last.pt").exists()
+
+
+@pytest.mark.parametrize("settings", [{"agent": "turtle"}, {"agent": {"inner_lr": 1}}, {"env": "glyphs"}])
+def test_what_the_arguments_say_is_not_said_otherwise_by_settings(settings, tmp_path):
+    with pytest.raises(FewShotError, match="its settings are flat keys"):
+        runners.run("sine", "maml", settings, log_dir=tmp_path)
+    assert not [*tmp_path.iterdir()]

@@ -305,3 +305,95 @@ def test_heic_where_its_plugin_is_installed(tmp_path):
     store = prepare("my-set", root, tmp_path / "s", options=PrepareOptions("test"))
     assert holds(store) == {"test": {"a": 4, "b": 3}}
     assert store.index["left_out"] == {}
+
+
+LISTS = {
+    "train.csv": "file,label\n" + "".join(f"c{c}/{n}.png,c{c}\n" for c in (2, 3) for n in (0, 1, 2)),
+    "val.csv": "file,label\n" + "".join(f"c{c}/{n}.png,c{c}\n" for c in (0,) for n in (0, 1, 2)),
+    "test.csv": "file,label\n" + "".join(f"c{c}/{n}.png,c{c}\n" for c in (1,) for n in (0, 1, 2)),
+}
+LISTED = {"train": {"c2": 3, "c3": 3}, "val": {"c0": 3}, "test": {"c1": 3}}
+SPLIT_COLUMN = "file,label,split\n" + "".join(
+    f"c{c}/{n}.png,c{c},{split}\n" for c, split in ((2, "train"), (3, "train"), (0, "val"), (1, "test")) for n in "012"
+)
+
+
+@pytest.mark.parametrize("place", ["images/c{c}", "c{c}", "data/images/c{c}"])
+@pytest.mark.parametrize("lists", [LISTS, {"labels.csv": SPLIT_COLUMN}], ids=["three lists", "a split column"])
+@pytest.mark.parametrize("more", [[], ["overview.png", "figures/sample.png"]], ids=["alone", "with other images"])
+def test_lists_decide_though_there_are_class_folders(place, lists, more, tmp_path):
+    root = draw(tmp_path / "r", *(f"{place.format(c=c)}/{{n}}.png" for c in range(4)), *more)
+    for name, text in lists.items():
+        (root / name).write_text(text)
+    store = prepare("s", root, tmp_path / "data")
+    assert holds(store) == LISTED
+    assert sum(store.index["left_out"].values()) == len(more)
+    assert all(reason.startswith("not listed in ") for reason in store.index["left_out"])
+    assert all_accounted(store, root)
+
+
+def test_a_list_of_few_images_does_not_decide_and_that_is_said(tmp_path):
+    root = draw(tmp_path / "r", *(f"c{c}/{{n}}.png" for c in range(4)))
+    (root / "bad.csv").write_text("file,label\nc0/0.png,blurred\n")
+    store = prepare("s", root, tmp_path / "data")
+    assert sum(map(len, holds(store).values())) == 4
+    assert any("bad.csv is not read" in note for note in store.index["notes"])
+
+
+def test_a_listed_image_without_a_decoder_is_counted_once(tmp_path):
+    root = draw(tmp_path / "r", *(f"{c}{{n}}.png" for c in "abc"))
+    (root / "d0.cr2").write_bytes(b"II*\0raw")
+    rows = [f"{c}{n}.png,{c}" for c in "abc" for n in "012"] + ["d0.cr2,a"]
+    (root / "labels.csv").write_text("file,label\n" + "\n".join(rows) + "\n")
+    store = prepare("s", root, tmp_path / "data")
+    assert store.index.get("absent", 0) == 0
+    assert store.index["left_out"] == {".cr2 (no decoder installed)": 1}
+
+
+def test_split_folders_deeper_than_what_lies_beside_them(tmp_path):
+    root = draw(tmp_path / "r", "data/train/a{n}/{n}.png", "data/test/b{n}/{n}.png", "docs/f/{n}.png")
+    store = prepare("s", root, tmp_path / "data")
+    assert holds(store) == {"train": {f"a{n}": 1 for n in "012"}, "test": {f"b{n}": 1 for n in "012"}}
+    assert store.index["left_out"] == {"beside test/, train/": 3}
+    (root / "docs").rename(root / "more")
+    draw(root, "more/train/x/{n}.png", "more/test/y/{n}.png")
+    with pytest.raises(FewShotError, match="holds several data sets: data/, more/; give one of them with --source"):
+        prepare("s2", root, tmp_path / "data")
+
+
+def test_usual_additions_to_the_names_of_splits(tmp_path):
+    root = draw(tmp_path / "r", "meta_train/a/{n}.png", "Meta-Val/b/{n}.png", "test_set/c/{n}.png")
+    store = prepare("s", root, tmp_path / "data")
+    assert holds(store) == {"train": {"a": 3}, "val": {"b": 3}, "test": {"c": 3}}
+
+
+def test_one_folder_named_like_a_split_is_said_to_be_none(tmp_path):
+    root = draw(tmp_path / "r", "train/a/{n}.png", "train/b/{n}.png", "extra/c/{n}.png")
+    store = prepare("s", root, tmp_path / "data")
+    assert sum(map(len, holds(store).values())) == 3
+    assert any(
+        note.startswith("train/ is read as a folder of classes, not as a split") for note in store.index["notes"]
+    )
+
+
+def test_a_class_with_a_folder_of_images_has_all_its_folders(tmp_path):
+    root = draw(tmp_path / "r", *(f"{c}/images/{{n}}.png" for c in "abc"), *(f"{c}/more/{{n}}.png" for c in "abc"))
+    store = prepare("s", root, tmp_path / "data")
+    assert sorted(c.name for c in store.classes) == ["a", "b", "c"]
+    assert {c.count for c in store.classes} == {6}
+
+
+def test_names_that_differ_in_their_unicode_form_are_said_to_be_joined(tmp_path):
+    root = draw(tmp_path / "r", "Caf\u00e9/{n}.png", "Cafe\u0301/x{n}.png", "a/{n}.png", "b/{n}.png")
+    store = prepare("s", root, tmp_path / "data")
+    assert any("differ only in their Unicode form are one class: Caf\u00e9" in note for note in store.index["notes"])
+
+
+def test_the_printed_command_keeps_what_was_chosen(tmp_path, capsys):
+    root = draw(tmp_path / "r", *(f"train/{c}/{{n}}.png" for c in "abcd"))
+    words = ["--source", str(root), "--data-dir", str(tmp_path / "d"), "--background", "#808080", "--classes", "top"]
+    main("data", "prepare", "s", *words, "--skip-broken")
+    lines = capsys.readouterr().out.splitlines()
+    (anew,) = [line for line in lines if line.startswith("to split the classes anew: ")]
+    assert "--classes top --background '#808080' --skip-broken" in anew
+    assert anew.endswith("--split 50/0/50")

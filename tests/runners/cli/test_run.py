@@ -228,3 +228,14 @@ def test_eval_elsewhere(tmp_path, data_dir, capsys):
     assert other["settings"]["agent.eval_steps"] == 3
     assert "test on mini->cub: accuracy" in capsys.readouterr().out
     assert main("eval", run, "--env", "sine") == 2
+
+
+@pytest.mark.parametrize("text", ["agent:\n  innr_lr: 1\n", "env: {noise: 5}\n", '{"agent": {"inner_lr": 1}}'])
+def test_nested_settings_are_refused_not_ignored(text, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(text)
+    words = ["run", "--env", "sine", "--agent", "maml", "--config", tmp_path / "c.yaml", "--log-dir", tmp_path]
+    assert main(*words) == 2
+    error = capsys.readouterr().err
+    assert "settings are flat" in error
+    assert error.count("\n") == 1
+    assert [*tmp_path.iterdir()] == [tmp_path / "c.yaml"]

@@ -106,11 +106,15 @@ def test_too_few_classes_say_what_to_do(tmp_path, prepare, capsys):
     assert "--split test" in error
     draw(root, c=3, d=3)
     lines = prepare()  # 2 / 1 / 1
-    (advice,) = [line for line in lines if "too few for these splits" in line]
-    words = shlex.split(advice.rpartition(": ")[2])
-    assert main(*words[1:]) == 0
-    again = capsys.readouterr().out.splitlines()
-    assert "test: 4 classes, 12 images, 3 a class: up to 4 ways" in again
+    assert "these splits have no tasks to test on" in lines
+    for start, expected in (
+        ("to split the classes anew: ", "test: 2 classes, 6 images, 3 a class: up to 2 ways"),
+        ("to make all of them the target of another data set: ", "test: 4 classes, 12 images, 3 a class: up to 4 ways"),
+    ):
+        (advice,) = [line.removeprefix(start) for line in lines if line.startswith(start)]
+        assert main(*shlex.split(advice)[1:]) == 0
+        again = capsys.readouterr().out.splitlines()
+        assert expected in again
     tried(again, capsys, "--set", "val_tasks=2")
 
 

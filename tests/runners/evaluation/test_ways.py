@@ -2,6 +2,7 @@
 
 import pytest
 
+from runners.evaluation.result import remarks
 from runners.storage.schemas import read_result
 from tests.helpers.cli import TINY, main, only_run, sets
 
@@ -73,3 +74,19 @@ def test_cut_predictions_are_those_of_the_first_outputs(tmp_path):
         assert predictions.shape[-1] == 4
         scores.append(float(env.step(predictions[..., :2])[1]))
     assert result["scores"] == pytest.approx(scores)
+
+
+def test_images_of_another_size_are_refused_with_what_to_do(tmp_path, capsys):
+    run = trained("maml", "3", tmp_path)
+    capsys.readouterr()
+    assert main("eval", run, "--set", "env.n_way=2", "--set", "env.size=32") == 2
+    error = capsys.readouterr().err
+    assert "was trained on items of 3x28x28, but these tasks have 3x32x32; train one for them: fsl run --env" in error
+    assert error.count("\n") == 1
+
+
+def test_the_last_line_names_the_tested_weights(tmp_path, capsys):
+    results = [{"settings": {"train_tasks": 10, "agent.meta_batch": 4}, "best_at_tasks": best} for best in (4, 8)]
+    assert remarks(results[1:]) == ""
+    assert remarks(results[:1]) == "; tested the weights after 4 of 10 tasks, the best in validation"
+    assert remarks(results) == "; tested the weights after 4 to 8 of 10 tasks, the best in validation"
