@@ -90,7 +90,10 @@ class ImageSampler:
         if c.minibatch:
             return
         if self._ways > len(self.classes):
-            raise FewShotError(f"{where} has {len(self.classes)} classes, but n_way is {self._ways}; lower n_way")
+            classes = len(self.classes)
+            have = f"{classes} class{'es' * (classes > 1)}"
+            advice = f"set env.n_way={classes}" if classes > 1 else "a task needs 2: split the classes otherwise"
+            raise FewShotError(f"{where} has {have}, but n_way is {self._ways}; {advice}")
         smallest = min(self.classes, key=lambda k: k.count)
         if self._shots + c.n_query > smallest.count:
             raise FewShotError(

@@ -164,7 +164,8 @@ class ImageStore:
         for split in SPLITS:
             held = self.of_split(split)
             images = sum(c.count for c in held)
-            parts.append(f"{split} {len(held)} classes, {images} images{self.beside_official(split)}")
+            classes = f"{len(held)} class{'' if len(held) == 1 else 'es'}"
+            parts.append(f"{split} {classes}, {images} images{self.beside_official(split)}")
         return "; ".join([*parts, *self.account()])
 
     def beside_official(self, split: str) -> str:

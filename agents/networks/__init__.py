@@ -97,7 +97,7 @@ def _module(
         module = _from_factory(network, in_shape)
     if weights not in ("none", "default"):
         load_weights(module, network, Path(weights), leave_out)
-    return prepared(module if from_library is None else without_classifier(module))
+    return prepared(module if from_library is None else without_classifier(module, network))
 
 
 def _check_images(network: str, in_shape: tuple[int, ...]) -> None:

@@ -1,8 +1,8 @@
 """Networks of torchvision and timm by name, as modules that give features [S, F].
 
-The last linear layer, the classifier, is left out. Layers that draw random numbers (dropout, stochastic depth) are
-switched off: adaptation is a function of the support set. What the network was made for (size, mean and standard
-deviation of its input) is declared for agents.networks.inputs.
+The classifier is left out. Layers that draw random numbers (dropout, stochastic depth) are off: adaptation is a
+function of the support set. What the network was made for (size, mean and standard deviation of its input) is declared
+for agents.networks.inputs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def torchvision_network(name: str, pretrained: bool) -> nn.Module:
     except OSError as error:  # of the download
         raise _no_download(f"torchvision:{name}", error) from error
     made_for: Any = weights.transforms()
-    net.input_size, net.input_mean, net.input_std = made_for.crop_size[0], made_for.mean, made_for.std
+    net.expects_size, net.expects_mean, net.expects_std = made_for.crop_size[0], made_for.mean, made_for.std
     return net
 
 
@@ -53,7 +53,7 @@ def timm_network(name: str, pretrained: bool) -> nn.Module:
             raise _no_download(f"timm:{name}", error) from error
         raise FewShotError(f"timm cannot make its network {name!r}: {said(error)}") from error
     made_for = timm.data.resolve_model_data_config(net)
-    net.input_size, net.input_mean, net.input_std = made_for["input_size"][-1], made_for["mean"], made_for["std"]
+    net.expects_size, net.expects_mean, net.expects_std = made_for["input_size"][-1], made_for["mean"], made_for["std"]
     return net
 
 
@@ -73,13 +73,26 @@ def _no_download(network: str, error: Exception) -> FewShotError:
     )
 
 
-def without_classifier(net: nn.Module) -> nn.Module:
-    """The network with its last linear layer, and all that is random, replaced by what passes its input on."""
-    linear = [name for name, layer in net.named_modules() if isinstance(layer, nn.Linear)]
-    random = [name for name, layer in net.named_modules() if _is_random(layer)]
-    for name in [*linear[-1:], *random]:
-        place, _, child = name.rpartition(".")
-        setattr(net.get_submodule(place), child, nn.Identity())
+def without_classifier(net: nn.Module, name: str) -> nn.Module:
+    """The network without its classifier, and with no random layer at work.
+
+    Raises:
+        FewShotError: where its last layer is not a linear classifier, so that it is not known what its features are.
+    """
+    for layer in net.modules():
+        for rate in ("p", "drop_prob"):
+            if _is_random(layer) and hasattr(layer, rate):
+                setattr(layer, rate, 0.0)
+    reset: Any = getattr(net, "reset_classifier", None)  # timm's
+    if reset is not None:
+        reset(0)
+        return net
+    place = next((part for part in ("fc", "classifier", "head", "heads") if hasattr(net, part)), "")
+    last = [path for path, layer in net.get_submodule(place).named_modules(prefix=place) if not [*layer.children()]][-1]
+    if not place or not isinstance(net.get_submodule(last), nn.Linear):
+        raise FewShotError(f"{name} does not end in a linear classifier, so its features are not known; choose another")
+    parent, _, child = last.rpartition(".")
+    setattr(net.get_submodule(parent), child, nn.Identity())
     return net
 
 

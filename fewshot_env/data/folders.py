@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fewshot_env.data.class_splits import choose_splits, normal
 from fewshot_env.data.inventory import has_images, take_stock
-from fewshot_env.data.lists import Found, Tables, lists_of, not_read, read_lists
+from fewshot_env.data.lists import Found, Tables, joined, lists_of, not_read, read_lists
 from fewshot_env.data.source import Layout, Listing, PrepareOptions, SourceImage
 from fewshot_env.data.tables import split_of_name
 from fewshot_env.errors import FewShotError
@@ -36,21 +36,25 @@ def read_own(root: Path, options: PrepareOptions) -> Listing:
     start = _start(root, stock.images)
     left_out: dict[Path, str] = {}
     notes: list[str] = []
-    if parts := _split_folders(start, stock.images) or _splits_below(start, stock.images):
+    chosen = (Path(options.split or "").absolute(),)
+    if parts := _split_folders(start, stock.images) or _splits_below(start, stock.images, notes):
         start = next(iter(parts)).parent
         found = [
             one
             for folder, split in parts.items()
-            for one in _classes(_start(folder, stock.images), stock.images, options.classes, split, left_out)
+            for one in _classes(
+                _start_of_split(folder, stock.images, options.classes), stock.images, options.classes, split, left_out
+            )
         ]
-        beside = f"beside {_and(f'{p.name}/' for p in parts)}"
+        beside = f"beside {joined(f'{p.name}/' for p in parts)}"
         left_out |= {f: beside for f in stock.images if not any(f.is_relative_to(p) for p in parts)}
-        notes += not_read(start, (), "the folders name classes and splits")
+        notes += not_read(start, chosen, "the folders name classes and splits")
     elif lists := _lists(root, start, stock.images):
         start, tables = lists
         found = read_lists(start, tables, stock, options.classes, left_out)
         given = [t for t in tables if split_of_name(t.stem)] or list(tables)
-        notes += not_read(start, given, f"{_and(t.name for t in given)} list the images")
+        read = [*(t.absolute() for t in given), *chosen]
+        notes += not_read(start, read, f"{joined(t.name for t in given)} list the images")
     elif _is_flat(start, stock.images):  # and no list
         raise FewShotError(
             f"{start} holds {len(stock.images)} images, but no folder for each class, and no CSV file with the columns "
@@ -58,8 +62,7 @@ def read_own(root: Path, options: PrepareOptions) -> Listing:
         )
     else:
         found = _classes(start, stock.images, options.classes, None, left_out)
-        notes += not_read(start, (), "it does not list half of the images with the columns file,label, so the folders "
-                          "name the classes")  # fmt: skip
+        notes += not_read(start, chosen, "it does not list half of the images by the columns file,label")
         notes += [
             f"{name}/ is read as a folder of classes, not as a split: no other folder beside it is named like one"
             for name in sorted({one.class_name.partition("/")[0] for one in found if "/" in one.class_name})
@@ -77,9 +80,9 @@ def read_own(root: Path, options: PrepareOptions) -> Listing:
     forms: dict[str, set[str]] = {}
     for one in found:
         forms.setdefault(one.class_name, set()).update(p for p in one.file.parts if normal(p) in one.class_name)
-    joined = [name for name, parts in forms.items() if len(parts) > len({normal(p) for p in parts})]
-    notes += [f"folders whose names differ only in their Unicode form are one class: {_and(joined)}"] if joined else []
-    notes += [f"classes whose names differ only in case or spaces: {_and(v)}" for v in names.values() if len(v) > 1]
+    same = [name for name, parts in forms.items() if len(parts) > len({normal(p) for p in parts})]
+    notes += [f"folders whose names differ only in their Unicode form are one class: {joined(same)}"] if same else []
+    notes += [f"classes whose names differ only in case or spaces: {joined(v)}" for v in names.values() if len(v) > 1]
     if empty := [folder.name for folder in stock.empty]:
         notes.append(f"{len(empty)} {'folder' if len(empty) == 1 else 'folders'} without images: {_few(empty)}")
     return Listing(images, left_out, {}, (*notes, *_nesting(start, images, options.classes)), stock)
@@ -96,6 +99,14 @@ def _start(root: Path, images: Sequence[Path]) -> Path:
         root = only
 
 
+def _start_of_split(folder: Path, images: Sequence[Path], choice: str) -> Path:
+    """The folder in which a split's class folders are, past one that holds nothing but them (`train/images/CLASS`)."""
+    start = folder if choice == "top" else _start(folder, images)
+    holds = {f.parent for f in images if f.is_relative_to(start)}
+    is_class = start != folder and all(p.parent == start and p.name.lower() in CONTAINERS for p in holds)
+    return start.parent if is_class else start
+
+
 def _lists(root: Path, start: Path, images: Sequence[Path]) -> tuple[Path, Tables] | None:
     """The first folder from `root` down to `start` with CSV files that list the images, and these."""
     flat = _is_flat(start, images)
@@ -103,19 +114,19 @@ def _lists(root: Path, start: Path, images: Sequence[Path]) -> tuple[Path, Table
     return next(((folder, found) for folder in way if (found := lists_of(folder, images, flat))), None)
 
 
-def _splits_below(start: Path, images: Sequence[Path]) -> dict[Path, str]:
-    """The split folders in the only folder in `start` that has any; other images are beside the data set then.
-
-    Raises FewShotError where several folders have split folders.
-    """
+def _splits_below(start: Path, images: Sequence[Path], notes: list[str]) -> dict[Path, str]:
+    """The split folders in the only folder in `start` that has any, where at least half of the images are in them."""
     depth = len(start.parts)
     folders = sorted({Path(*f.parts[: depth + 1]) for f in images if len(f.parts) > depth + 1})
     having = {folder: parts for folder in folders if len(set((parts := _split_folders(folder, images)).values())) > 1}
-    if len(having) > 1:
-        raise FewShotError(
-            f"{start} holds several data sets: {_and(f'{f.name}/' for f in having)}; give one of them with --source"
-        )
-    return next(iter(having.values()), {})
+    if len(having) == 1:
+        ((_, parts),) = having.items()
+        if 2 * sum(any(f.is_relative_to(p) for p in parts) for f in images) >= len(images):
+            return parts
+    if having:
+        names = [f.name + "/" for f in having]
+        notes.append(f"the splits in {_few(names)} are read as folders of classes; for one of them give it as --source")
+    return {}
 
 
 def _split_folders(start: Path, images: Sequence[Path]) -> dict[Path, str]:
@@ -171,10 +182,6 @@ def _nesting(start: Path, images: Sequence[SourceImage], choice: str) -> list[st
         return [f"{len(names)} classes in {len(tops)} folders of {start.name}/; to make the {len(tops)} folders the "
                 "classes: --classes top"]  # fmt: skip
     return []
-
-
-def _and(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
 
 
 def _few(names: Sequence[str]) -> str:

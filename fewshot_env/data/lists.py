@@ -27,21 +27,32 @@ class Found:
 
 def tables_in(folder: Path) -> list[Path]:
     """The CSV files in a folder, sorted."""
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in (".csv", ".tsv") and f.name[0] != ".")
+    files = (f for f in folder.iterdir() if f.suffix.lower() in (".csv", ".tsv") and f.name[0] != ".")
+    return sorted(f for f in files if f.is_file())
 
 
 def lists_of(folder: Path, images: Sequence[Path], only: bool) -> Tables:
     """The CSV files in `folder` that list images, with the columns file and label.
 
-    only: whether nothing else names the classes; else the files must list at least half of the images, together.
+    only: whether nothing else names the classes; else the files must list at least half of the images, together, and
+    what is no such list is passed over.
     """
-    tables = {t: rows for t in tables_in(folder) if (rows := read_columns(t, ("file", "label")))}
+    tables = {t: rows for t in tables_in(folder) if (rows := _rows(t, only))}
     if only or not tables:
         return tables
     by_name = _by_name(folder, images)
     tables = {t: rows for t, rows in tables.items() if any(_wanted(row) in by_name for row in rows)}
     listed = {by_name.get(_wanted(row)) for rows in tables.values() for row in rows}
     return tables if 2 * len(listed - {None}) >= len(images) else {}
+
+
+def _rows(table: Path, must: bool) -> list[Row] | None:
+    try:
+        return read_columns(table, ("file", "label"))
+    except FewShotError:
+        if must:
+            raise
+        return None
 
 
 def read_lists(start: Path, tables: Tables, stock: Stock, choice: str, left_out: dict[Path, str]) -> list[Found]:
@@ -54,7 +65,7 @@ def read_lists(start: Path, tables: Tables, stock: Stock, choice: str, left_out:
     chosen: Mapping[Path, str | None] = of_split or dict.fromkeys(tables)
     if len(chosen) > 1 and not of_split:
         raise FewShotError(
-            f"{start} holds several lists of images, {_and(t.name for t in tables)}; keep the one to read, or name "
+            f"{start} holds several lists of images, {joined(t.name for t in tables)}; keep the one to read, or name "
             "them train.csv, val.csv, test.csv"
         )
     by_name = _by_name(start, [*stock.images, *stock.no_decoder, *stock.hidden])
@@ -79,13 +90,13 @@ def read_lists(start: Path, tables: Tables, stock: Stock, choice: str, left_out:
                     f"{table}, line {number}: {wanted} is {label} in {one.split or 'no split'}, but before it was "
                     f"{found[file].class_name} in {found[file].split or 'no split'}; list each image once"
                 )
-    left_out |= {file: f"not listed in {_and(t.name for t in chosen)}" for file in stock.images if file not in found}
+    left_out |= {file: f"not listed in {joined(t.name for t in chosen)}" for file in stock.images if file not in found}
     return list(found.values())
 
 
 def not_read(start: Path, read: Iterable[Path], why: str) -> list[str]:
     """A line for each CSV file in `start` that is not read."""
-    return [f"{table.name} is not read: {why}" for table in tables_in(start) if table not in read]
+    return [f"{table.name} is not read: {why}" for table in tables_in(start) if table.absolute() not in read]
 
 
 def _by_name(start: Path, files: Iterable[Path]) -> dict[str, Path | None]:
@@ -113,5 +124,6 @@ def _row_split(table: Path, number: int, row: Mapping[str, str]) -> str | None:
     return split
 
 
-def _and(names: Iterable[str]) -> str:
+def joined(names: Iterable[str]) -> str:
+    """Names in one line, sorted."""
     return ", ".join(sorted(names))

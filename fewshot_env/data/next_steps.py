@@ -80,5 +80,6 @@ def _commands(store: ImageStore, source: Path | None, where: list[Path | str], c
     try_ = command("fsl", "run", "--env", env, "--agent", "turtle", *options, "--preset", "quick", *skip_val, *where)
     lines = [f"try: {try_}"]
     if 1 < ways < WAYS and "official" not in store.index:
-        lines.append(f"{WAYS}-way tasks need {WAYS} classes in every split that has some: add classes, or see --split")
+        see = "" if train == val == 0 else ", or see --split"
+        lines.append(f"{WAYS}-way tasks need {WAYS} classes in every split that has some: add classes{see}")
     return lines

@@ -60,7 +60,6 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     plan = make_plan(_fitting(settings | changes, pair, changes) | {"env": str(pair)}, read_preset(folder))
     tune(plan.run.threads)
     content = checkpoint.load(folder / "best.pt", plan.device)
-    _verify_shape(plan, content, folder, own, pair)
     agent, tested, cut = _agent_for(plan, settings, folder, content, changes)
     same_tasks = not any(key.startswith("env.") and key != "env.data_dir" for key in changes)
     if same_tasks and content.get("tasks") not in (None, "", plan.make_env("train", 1).sampler.fingerprint):
@@ -88,18 +87,16 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     return result, file
 
 
-def _verify_shape(plan: Plan, content: dict[str, Any], folder: Path, own: EnvPair, pair: EnvPair) -> None:
+def _verify_shape(plan: Plan, content: dict[str, Any], folder: Path) -> None:
     """Raise FewShotError where the tasks' items have another shape than those that the run was trained on."""
     try:
         trained = tuple(content["trained"]["spec"]["in_shape"])
     except (KeyError, TypeError):  # of an older version
         return
     if plan.spec.in_shape != trained:
-        size = f" --set env.size={plan.spec.in_shape[-1]}" if len(trained) == 3 else ""
         raise FewShotError(
             f"the network of {folder} was trained on items of {_shape(trained)}, but these tasks have "
-            f"{_shape(plan.spec.in_shape)}; train one for them: fsl run --env "
-            f"'{own.source.name}->{pair.target.name}' --agent {plan.run.agent}{size}"
+            f"{_shape(plan.spec.in_shape)}; test it on items of its shape, or train one on these"
         )
 
 
@@ -124,6 +121,7 @@ def _agent_for(
     try:
         return *best_agent(plan, folder, ", ".join(changes) or "env", content), None
     except FewShotError:
+        _verify_shape(plan, content, folder)
         if plan.spec.kind != "classification" or "env.n_way" not in changes:
             raise
         source = EnvPair(plan.pair.source, plan.pair.source)

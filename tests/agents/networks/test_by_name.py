@@ -89,6 +89,24 @@ def test_timm_networks_by_name():
         make_body("timm:resnet10", (3, 32, 32))
 
 
+@pytest.mark.parametrize(
+    ("network", "features"),
+    [
+        ("timm:test_vit", 64), ("timm:resnetv2_50", 2048), ("torchvision:vgg11", 4096), ("torchvision:vit_b_32", 768),
+        ("torchvision:densenet121", 1024), ("torchvision:shufflenet_v2_x0_5", 1024),
+    ],
+)  # fmt: skip
+def test_features_are_those_before_the_classifier(network, features):
+    if network.startswith("timm"):
+        pytest.importorskip("timm")
+    assert make_body(network, (3, 32, 32)).n_features == features
+
+
+def test_a_network_without_a_linear_classifier_is_refused():
+    with pytest.raises(FewShotError, match="squeezenet1_1 does not end in a linear classifier"):
+        make_body("torchvision:squeezenet1_1", (3, 32, 32))
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_weights_that_do_not_fit_are_counted_and_refused_unless_allowed(suffix, tmp_path, caplog):
     torch.manual_seed(2)

@@ -355,10 +355,46 @@ def test_split_folders_deeper_than_what_lies_beside_them(tmp_path):
     store = prepare("s", root, tmp_path / "data")
     assert holds(store) == {"train": {f"a{n}": 1 for n in "012"}, "test": {f"b{n}": 1 for n in "012"}}
     assert store.index["left_out"] == {"beside test/, train/": 3}
-    (root / "docs").rename(root / "more")
     draw(root, "more/train/x/{n}.png", "more/test/y/{n}.png")
-    with pytest.raises(FewShotError, match="holds several data sets: data/, more/; give one of them with --source"):
-        prepare("s2", root, tmp_path / "data")
+    several = prepare("s2", root, tmp_path / "data")
+    assert len(several.images) == 9 + 3 + 3  # none is lost
+    assert any("the splits in data/, more/ are read as folders of classes" in note for note in several.index["notes"])
+
+
+def test_a_class_with_split_folders_beside_other_classes(tmp_path):
+    root = draw(tmp_path / "r", *(f"{c}/{{n}}.png" for c in "abcdef"), "g/train/{n}.png", "g/test/{n}.png")
+    store = prepare("s", root, tmp_path / "data")
+    assert len(store.images) == 24
+
+
+def test_files_that_are_no_lists_do_not_stop_the_class_folders(tmp_path):
+    root = draw(tmp_path / "r", *(f"{c}/{{n}}.png" for c in "abc"), "gnu.csv/{n}.png")
+    (root / "notes.csv").write_bytes("file,label\nfl\xfcgel,x\n".encode("latin-1"))
+    (root / "long.csv").write_text("file,label\n" + "x" * 200_000 + ",y\n")
+    store = prepare("s", root, tmp_path / "data")
+    assert sorted(c.name for c in store.classes) == ["a", "b", "c", "gnu.csv"]
+
+
+def test_a_split_file_in_the_folder_is_not_said_to_be_unread(tmp_path):
+    root = draw(tmp_path / "r", *(f"{c}/{{n}}.png" for c in "abc"))
+    (root / "classes.csv").write_text("class,split\na,train\nb,val\nc,test\n")
+    store = prepare("s", root, tmp_path / "data", options=PrepareOptions(split=str(root / "classes.csv")))
+    assert store.index["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("files", "classes", "expected"),
+    [
+        (["train/s1/a/{n}.png", "train/s1/b/{n}.png", "test/s2/c/{n}.png", "test/s3/d/{n}.png"], "top",
+         {"train": {"s1": 6}, "test": {"s2": 3, "s3": 3}}),
+        (["train/bird/images/{n}.png", "val/cat/images/{n}.png", "test/dog/images/{n}.png"], "leaf",
+         {"train": {"bird": 3}, "val": {"cat": 3}, "test": {"dog": 3}}),
+        (["train/images/a/{n}.png", "test/images/b/{n}.png"], "leaf", {"train": {"a": 3}, "test": {"b": 3}}),
+    ],
+)  # fmt: skip
+def test_split_folders_with_one_folder_in_them(files, classes, expected, tmp_path):
+    store = prepare("s", draw(tmp_path / "r", *files), tmp_path / "data", options=PrepareOptions(classes=classes))
+    assert holds(store) == expected
 
 
 def test_usual_additions_to_the_names_of_splits(tmp_path):

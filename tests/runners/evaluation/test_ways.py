@@ -81,7 +81,7 @@ def test_images_of_another_size_are_refused_with_what_to_do(tmp_path, capsys):
     capsys.readouterr()
     assert main("eval", run, "--set", "env.n_way=2", "--set", "env.size=32") == 2
     error = capsys.readouterr().err
-    assert "was trained on items of 3x28x28, but these tasks have 3x32x32; train one for them: fsl run --env" in error
+    assert "was trained on items of 3x28x28, but these tasks have 3x32x32; test it on items of its shape" in error
     assert error.count("\n") == 1
 
 
