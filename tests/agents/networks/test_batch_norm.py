@@ -1,8 +1,11 @@
 """The three settings of `bn`: which statistics the query is normalised with."""
 
+import math
+
 import pytest
 import torch
 
+from agents.networks import make_body
 from fewshot_env.episode import Split
 from tests.helpers.agents import IMAGES, batch_of_tasks, make_agent
 
@@ -72,3 +75,15 @@ def test_support_statistics_are_differentiated(float64):
             values.append(loss().item())
             agent.initialization.sub_(sign * direction)
     assert (values[0] - values[1]) / 2e-8 == pytest.approx((exact * direction).sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("items", [0, 1, 21])
+def test_features_without_a_graph_are_those_with_one(given, items):
+    torch.manual_seed(0)
+    body = make_body("conv4", (2, 18, 18), (6,), 3, 1)
+    params = torch.rand(2, sum(math.prod(shape) for shape in body.shapes.values()), requires_grad=True)
+    x, stats = torch.rand(2, items, 2, 18, 18), body.initial_stats().expand(2, -1) if given else None
+    expected = body(params, x, stats, None)
+    with torch.no_grad():
+        torch.testing.assert_close(body(params, x, stats, None), expected.detach(), rtol=1e-5, atol=1e-6)
