@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from runners.config.machine import Memory, memory_of
+
 ROOT = Path(__file__).parent.parent
 FSL = [sys.executable, "-m", "runners"]
 COMMON = ["train_tasks=24", "val_every=12", "val_tasks=20", "test_tasks=20", "eval_batch=10"]
@@ -45,16 +47,7 @@ def draw(folder: Path, classes: int = 6, images: int = 24) -> None:
                 Image.fromarray(rng.integers(0, 256, (84, 84, 3), dtype=np.uint8)).save(place / f"{i}.png")
 
 
-def memory_of(process: int) -> tuple[int, int]:
-    """Own memory and pages of files of a process, MB."""
-    with open(f"/proc/{process}/status") as file:
-        kilobytes = {
-            name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in file) if "Rss" in name
-        }
-    return (kilobytes["RssAnon"] + kilobytes["RssShmem"]) // 1024, kilobytes["RssFile"] // 1024
-
-
-def measure(case: str, home: Path) -> tuple[int, int]:
+def measure(case: str, home: Path) -> Memory:
     """The most own memory and the most file pages of one run, MB."""
     pairs = [*COMMON, *CASES[case]]
     with tempfile.TemporaryDirectory() as place:
@@ -62,15 +55,14 @@ def measure(case: str, home: Path) -> tuple[int, int]:
         command = [*FSL, *words, *(w for p in pairs for w in ("--set", p))]
         with open(Path(place) / "output.txt", "w+") as output:
             run = subprocess.Popen(command, cwd=ROOT, env=environment(home), stdout=output, stderr=output)
-            seen = [(0, 0)]
+            most = Memory(0, 0)
             while run.poll() is None:
                 with contextlib.suppress(OSError, KeyError):  # it ends
-                    seen.append(memory_of(run.pid))
+                    most = most.most(memory_of(run.pid))
                 time.sleep(0.05)
             output.seek(0)
             assert run.returncode == 0, output.read()
-    own, file = zip(*seen, strict=True)
-    return max(own), max(file)
+    return most
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -91,7 +83,8 @@ def main(cases: list[str]) -> None:
         prepare(Path(home))
         print("| run | own MB | MB of files |\n|---|---|---|")
         for case in cases:
-            print(f"| {case} |", *(f"{number} |" for number in measure(case, Path(home))), flush=True)
+            most = measure(case, Path(home))
+            print(f"| {case} | {most.own:.0f} | {most.file:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class _Gradient(torch.autograd.Function):
         return product, None, None
 
 
-def inner_gradient(params: Tensor, objective: Objective, first_order: bool, step: int = 0) -> tuple[Tensor, Tensor]:
+def inner_gradient(params: Tensor, objective: Objective, first_order: bool, step: int) -> tuple[Tensor, Tensor]:
     """Gradients [B, P] and losses [B] at params [B, P] of the inner step with this number; the losses are constants.
 
     The gradients are differentiable in params, but constants where first_order holds or autograd is off.

@@ -73,10 +73,8 @@ def memory(cuda: bool = False) -> Memory:
     """
     if cuda:
         return Memory(torch.cuda.max_memory_allocated() / 2**20, 0.0)
-    status = Path("/proc/self/status")
-    if status.exists():
-        kb = dict(re.findall(r"(Rss\w+):\s+(\d+) kB", status.read_text()))
-        return Memory((int(kb["RssAnon"]) + int(kb["RssShmem"])) / 1024, int(kb["RssFile"]) / 1024)
+    if Path("/proc/self/status").exists():
+        return memory_of("self")
     return Memory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 0.0)
 
 
@@ -89,3 +87,9 @@ def device_name(device: torch.device) -> str:
         if models:
             return f"{models[0].strip()}, {os.cpu_count()} cores"
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def memory_of(process: int | str) -> Memory:
+    """The memory of a process now, by its number; raises OSError or KeyError where it has ended."""
+    kb = dict(re.findall(r"(Rss\w+):\s+(\d+) kB", Path(f"/proc/{process}/status").read_text()))
+    return Memory((int(kb["RssAnon"]) + int(kb["RssShmem"])) / 1024, int(kb["RssFile"]) / 1024)
