@@ -92,7 +92,7 @@ class Agent(nn.Module, ABC):
     """
 
     Config: ClassVar[type[AgentConfig]] = AgentConfig
-    learns: ClassVar[bool] = True
+    learns: bool = True
     """False for an agent without meta-training, which `fsl run` then skips."""
 
     differentiates_adaptation: ClassVar[bool] = True
@@ -127,10 +127,16 @@ class Agent(nn.Module, ABC):
             )
         self.spec = spec
         self.config = config
+        self.learns = self.learns_with(spec, config)
         self.name = f"{type(self).__module__}:{type(self).__qualname__}"
         """The registered name, or "module:Class"."""
         self.runs = 1
         self._outer: OuterStep | None = None
+
+    @classmethod
+    def learns_with(cls, spec: TaskSpec, config: AgentConfig) -> bool:
+        """Whether meta-training leaves anything with these settings: `learns`, unless a class says more."""
+        return cls.learns
 
     @property
     def at_once(self) -> int | None:

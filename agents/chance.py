@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -14,7 +12,7 @@ from fewshot_env.episode import Split
 class Chance(Agent):
     """Answers with equal scores for every class (accuracy 1 / n_way), or with the mean support answer."""
 
-    learns: ClassVar[bool] = False
+    learns = False
 
     def adapt(self, support: Split) -> Tensor:
         """The constant answer [B, 1, N]: zeros, or on regression the mean of the support (0 where S = 0)."""

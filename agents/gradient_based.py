@@ -71,6 +71,7 @@ class GradientBased(NeuralAgent):
     def _adapt(self, support: Split, watch: Watch | None) -> Adapted:
         """`adapt`; `watch` is called after every update."""
         config, tasks = self.config, support.x.shape[0]
+        items, stats = self.encode(support)
         params = self.initialization.unsqueeze(1).expand(-1, tasks // self.runs, -1).reshape(tasks, -1)
         bound = config.task_clip
         if bound is not None and params.requires_grad:
@@ -78,13 +79,14 @@ class GradientBased(NeuralAgent):
         adapted, losses = inner_loop(
             params,
             self.rule,
-            self.net.objective(self.spec, support, self.stats_while_adapting(tasks)),
+            self.net.objective(self.spec, items, self.stats_while_adapting(tasks)),
             (config.inner_steps if self.training else config.steps_at_eval) if support.x.shape[1] else 0,
             config.first_order,
             config.inner_clip,
             watch,
         )
-        return Adapted(adapted, losses, self.stats_for_query(self.net, adapted, support))
+        stats = self.stats_for_query(self.net, adapted, support) if self.encoder is None else stats
+        return Adapted(adapted, losses, stats)
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Predictions [B, Q, N] with the adapted weights."""
@@ -101,7 +103,8 @@ class GradientBased(NeuralAgent):
             norms.append(torch.linalg.vector_norm(both.detach(), dim=-1).unsqueeze(1))
 
         last = self._adapt(support, watch)
-        way = [*(Adapted(w, last.losses, self.stats_for_query(self.net, w, support)) for w in weights), last]
+        stats = [self.stats_for_query(self.net, w, support) if self.encoder is None else last.stats for w in weights]
+        way = [*(Adapted(w, last.losses, s) for w, s in zip(weights, stats, strict=True)), last]
         seen = torch.cat(norms, 1)
         return [replace(a, losses=last.losses[:, :t], norms=seen[:, :t]) for t, a in enumerate(way)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from agents.base import Agent, AgentConfig, BoundedInt
-from agents.networks import Network, conv4_size, make_body
+from agents.networks import Encoder, FeatureBody, Network, conv4_size, make_body
 from fewshot_env import plugins
 from fewshot_env.episode import Split, TaskSpec
 
@@ -49,10 +49,17 @@ class NeuralConfig(AgentConfig):
         description="padding of Conv4's convolutions: 0 published (576 features), 1 Snell/Chen (1600); "
         "images below 46x46 get 1",
     )
+    body: Literal["adapted", "learned", "frozen"] = Field(
+        "adapted",
+        description="the network below its head: adapted (changes on every task), learned (changes in meta-training "
+        "only, and tasks change the head), or frozen (keeps its first weights)",
+    )
     bn: Literal["transductive", "support", "running"] = Field(
-        "transductive",
+        default_factory=lambda data: "running" if data.get("body") == "frozen" else "transductive",
         description="statistics that batch normalization uses for the query: the whole query's (the paper's code), "
-        "the support's, or running ones from meta-training (worth about 3 points: never compare across modes)",
+        "the support's, or running ones from meta-training or the pretrained network (worth about 3 points: never "
+        "compare across modes)",
+        json_schema_extra={"default_in_words": "transductive; running where body is frozen"},
     )
     at_once: BoundedInt | None = Field(
         None, ge=1, description="tasks computed at once; default all, but Conv4 on a CPU takes them one by one"
@@ -107,14 +114,20 @@ class NeuralAgent(Agent):
     Config: ClassVar[type[AgentConfig]] = NeuralConfig
     config: NeuralConfig
 
+    encodes: ClassVar[tuple[str, ...]] = ("learned", "frozen")
+    """Settings of `body` with which an encoder of its own gives the features, and `body` is that of a head alone."""
+
     def __init__(self, spec: TaskSpec, config: NeuralConfig) -> None:
         super().__init__(spec, config)
-        self.body = make_body(
+        backbone = make_body(
             config.network, spec.in_shape, config.hidden, config.filters, config.padding, config.precision == "bf16",
             config.widths, config.network_weights, config.mismatched_weights == "leave_out",
         )  # fmt: skip
-        self.register_buffer("running", self.body.initial_stats())
-        for name, value in self.body.constants().items():
+        self.backbone = backbone
+        self.encoder = Encoder(backbone, config.body == "frozen") if config.body in self.encodes else None
+        self.body = backbone if self.encoder is None else FeatureBody(backbone.n_features)
+        self.register_buffer("running", backbone.initial_stats())
+        for name, value in backbone.constants().items():
             self.register_buffer(_buffer_name(name), value)
         self._seen: Tensor | None = None
         """Since the last outer step: number of tasks, and the sum of their queries' statistics [1 + M]."""
@@ -126,36 +139,73 @@ class NeuralAgent(Agent):
     @property
     def at_once(self) -> int | None:
         """Tasks of a meta-batch worth computing at once: as configured, else all (None), or 1."""
-        return self.config.at_once or (None if self.body.batched(self.running.device) else 1)
+        return self.config.at_once or (None if self.backbone.batched(self.running.device) else 1)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights; the base learner's constants are those that were saved."""
         result = super().load_state_dict(state_dict, strict, assign)
-        self.body.set_constants({name: getattr(self, _buffer_name(name)) for name in self.body.constants()})
+        self.backbone.set_constants({name: getattr(self, _buffer_name(name)) for name in self.backbone.constants()})
         return result
+
+    def encode(self, support: Split) -> tuple[Split, Tensor | None]:
+        """What tasks are adapted on: the support, with features for items where an encoder gives them.
+
+        With the features come the statistics [B, M] for the query, where they are those of the support.
+        """
+        encoder, x = self.encoder, support.x
+        if encoder is None:
+            return support, None
+        stats = self.stats_while_adapting(len(x))
+        if self._independent():
+            return replace(support, x=encoder.once(x, self.running if self.backbone.n_stats else None)), stats
+        if self.config.bn == "support" and x.shape[1] and self.backbone.n_stats:
+            features, stats = encoder.with_statistics(x)
+            return replace(support, x=features), stats
+        return replace(support, x=encoder.features(x, stats)), stats
 
     def predict_with(self, net: Network, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Predictions of `net` with adapted weights, normalized as `config.bn` says."""
-        if self.training and self.config.bn == "running" and net.n_stats:
-            predictions, seen = net.with_statistics(adapted.params, query_x)
-            count = seen.new_full((1,), len(seen))
-            total = torch.cat([count, seen.detach().sum(0)])
-            self._seen = total if self._seen is None else self._seen + total
-            return predictions
-        if adapted.stats is None:
+        if self.encoder is None and adapted.stats is None and not self._gathers():
             return net.predict(adapted.params, query_x)
-        return net(adapted.params, query_x, adapted.stats)
+        return net.head(adapted.params[:, net.n_body :], self.query_features(net, adapted, query_x))
+
+    def query_features(self, net: Network, adapted: Adapted, query_x: Tensor) -> Tensor:
+        """Features [B, Q, F] that the head of `net` reads; in training, running statistics are gathered."""
+        encoder = self.encoder
+        if self._gathers():
+            features, seen = (
+                net.features_and_statistics(adapted.params, query_x)
+                if encoder is None
+                else encoder.with_statistics(query_x)
+            )
+            total = torch.cat([seen.new_full((1,), len(seen)), seen.detach().sum(0)])
+            self._seen = total if self._seen is None else self._seen + total
+            return features
+        if encoder is None:
+            return net.features(adapted.params, query_x, adapted.stats)
+        if self._independent():
+            return encoder.once(query_x, self.running if self.backbone.n_stats else None)
+        return encoder.features(query_x, adapted.stats)
+
+    def _gathers(self) -> bool:
+        """Whether the query's statistics are gathered for running ones."""
+        frozen = self.config.body == "frozen"
+        return self.training and self.config.bn == "running" and self.backbone.n_stats > 0 and not frozen
+
+    def _independent(self) -> bool:
+        """Whether the features of an item are always the same: a frozen encoder, normalized by fixed statistics."""
+        return self.config.body == "frozen" and (self.config.bn == "running" or not self.backbone.n_stats)
 
     def stats_while_adapting(self, tasks: int) -> Tensor | None:
         """Statistics [B, M] for the support: running ones in eval mode if so configured, else None (its own)."""
-        if self.config.bn == "running" and not self.training and self.body.n_stats:
+        if self.config.bn == "running" and not self.training and self.backbone.n_stats:
             return self.running.expand(tasks, -1)
         return None
 
     def stats_for_query(self, net: Network, params: Tensor, support: Split) -> Tensor | None:
         """Statistics [B, M] for the query; None: those of the query itself (also where the support is empty)."""
         if self.config.bn == "support" and support.x.shape[1] and net.n_stats:
-            return net.with_statistics(params, support.x)[1]
+            return net.features_and_statistics(params, support.x)[1]
         return self.stats_while_adapting(len(params))
 
     def batch_statistics(self) -> list[Tensor]:
@@ -177,7 +227,7 @@ class NeuralAgent(Agent):
 
     def embed(self, adapted: Adapted, x: Tensor) -> Tensor:
         """The features [B, S, F] that the head reads."""
-        return self.net.features(adapted.params, x, adapted.stats)
+        return self.query_features(self.net, adapted, x)
 
 
 def _buffer_name(constant: str) -> str:

@@ -87,4 +87,8 @@ register(
 register("scratch", "agents.transfer:TrainFromScratch", "TrainFromScratch: every task from the same random weights")
 register("finetuning", "agents.transfer:Finetuning", "pre-trained frozen features, a new linear head per task")
 register("baseline++", "agents.transfer:BaselinePlus", "pre-trained frozen features, a new cosine head per task")
+register("protonet", "agents.protonet:ProtoNet", "prototypical networks: the class whose mean embedding is nearest")
+register(
+    "simpleshot", "agents.simpleshot:SimpleShot", "pre-trained features, centred and normalized; nearest class means"
+)
 register("chance", "agents.chance:Chance", "the chance baseline: equal scores, or the mean of the support")

@@ -3,7 +3,8 @@
 Pre-training classifies minibatches over all base classes. A new task gets 100 Adam steps on minibatches
 of 4 support items; of the weights after 25, 50, 75 and 100 steps those with the lowest loss on the whole
 support are used. TrainFromScratch skips the pre-training and adapts all weights; the other two adapt a
-new head on frozen features. On regression tasks the head is kept from the pre-training.
+new head on features that stay (agent.body=adapted adapts these too; frozen does without the pre-training).
+On regression tasks the head is kept from the pre-training.
 """
 
 from __future__ import annotations
@@ -42,15 +43,18 @@ class TransferConfig(NeuralConfig):
         return self.pretrain_batch
 
 
-class FrozenConfig(TransferConfig):
-    """Settings of the baselines with frozen features."""
+class HeadConfig(TransferConfig):
+    """Settings of the baselines that adapt a head."""
 
+    body: Literal["adapted", "learned", "frozen"] = Field(
+        "learned", description=NeuralConfig.model_fields["body"].description
+    )
     bn: Literal["transductive", "support", "running"] = Field(
         "running", description=NeuralConfig.model_fields["bn"].description
     )
 
 
-class BaselinePlusConfig(FrozenConfig):
+class BaselinePlusConfig(HeadConfig):
     """Settings of Baseline++."""
 
     scale: float = Field(
@@ -62,11 +66,17 @@ class BaselinePlusConfig(FrozenConfig):
 
 
 class Transfer(NeuralAgent):
-    """What the three have in common. `frozen`: adapt the head only, on features that do not change."""
+    """What the three have in common: pre-training on minibatches, and Adam on a new task's support."""
 
     Config: ClassVar[type[AgentConfig]] = TransferConfig
-    frozen: ClassVar[bool] = True
+    encodes = ("frozen",)  # learned weights of the body lie with those of the head
     config: TransferConfig
+
+    @classmethod
+    def learns_with(cls, spec: TaskSpec, config: AgentConfig) -> bool:
+        """A new task gets a new head: where the body is frozen, a pre-training would leave nothing."""
+        frozen = isinstance(config, TransferConfig) and config.body == "frozen"
+        return cls.learns and not (frozen and spec.kind == "classification")
 
     def __init__(self, spec: TaskSpec, config: TransferConfig) -> None:
         super().__init__(spec, config)
@@ -99,11 +109,13 @@ class Transfer(NeuralAgent):
         generator = torch.Generator().manual_seed(int(self.adapt_seed))
         params = self._start(generator).expand(tasks, -1)
         losses = params.new_zeros(tasks, 0)
+        items, stats = self.encode(support)
         if size:
             order = torch.randint(size, (self.config.adapt_steps, self.config.adapt_batch), generator=generator)
             with torch.enable_grad():
-                params, losses = self._fit(params, support, order.to(params.device))
-        return Adapted(params, losses, self.stats_for_query(self.net, params, support))
+                params, losses = self._fit(params, items, order.to(params.device))
+        stats = self.stats_for_query(self.net, params, support) if self.encoder is None else stats
+        return Adapted(params, losses, stats)
 
     def _start(self, generator: torch.Generator) -> Tensor:
         """Weights [P] of a new task: the pre-trained ones, with a new head for new classes."""
@@ -118,7 +130,8 @@ class Transfer(NeuralAgent):
         Adam works element by element, so one optimizer over [B, P] is one of its own for each task.
         """
         net, stats, x, y = self.net, self.stats_while_adapting(len(params)), support.x, support.labels
-        if self.frozen:
+        head_only = self.config.body != "adapted"
+        if head_only:
             with torch.no_grad():
                 x = net.features(params, x, stats)  # [B, S, F]
             fixed, tuned = params[:, : net.n_body], params[:, net.n_body :].clone().requires_grad_()
@@ -126,7 +139,7 @@ class Transfer(NeuralAgent):
             fixed, tuned = params[:, :0], params.clone().requires_grad_()
 
         def loss(items: Tensor | slice) -> Tensor:
-            outputs = net.head(tuned, x[:, items]) if self.frozen else net(tuned, x[:, items], stats)
+            outputs = net.head(tuned, x[:, items]) if head_only else net(tuned, x[:, items], stats)
             return self.spec.loss(outputs, y[:, items])
 
         optimizer = torch.optim.Adam([tuned], lr=self.config.adapt_lr, fused=True)
@@ -149,7 +162,7 @@ class Transfer(NeuralAgent):
 class Finetuning(Transfer):
     """Pre-trained features stay; a new linear head learns the task."""
 
-    Config: ClassVar[type[AgentConfig]] = FrozenConfig
+    Config: ClassVar[type[AgentConfig]] = HeadConfig
 
 
 class BaselinePlus(Transfer):
@@ -166,5 +179,4 @@ class BaselinePlus(Transfer):
 class TrainFromScratch(Transfer):
     """No pre-training: every task starts from the run's one random initialisation and adapts all weights."""
 
-    learns: ClassVar[bool] = False
-    frozen: ClassVar[bool] = False
+    learns = False

@@ -8,13 +8,13 @@ from tests.helpers.cli import ROOT, sets
 from tests.helpers.packages import install
 
 EXAMPLES = {
-    "protonet": {
-        "name": "protonet",
-        "package": "fewshot_protonet",
+    "discriminant": {
+        "name": "discriminant",
+        "package": "fewshot_discriminant",
         "page": "new-agent.md",
-        "listed": "  protonet       plug-in fewshot_protonet.agent:ProtoNet",
-        "shown": "agent.padding = 1",
-        "run": ["--env", "glyphs", "--agent", "protonet"],
+        "listed": "  discriminant   plug-in fewshot_discriminant.agent:Discriminant",
+        "shown": "agent.ridge = 1.0",
+        "run": ["--env", "glyphs", "--agent", "discriminant"],
         "settings": ["env.n_query=2", "agent.filters=4", "train_tasks=4", "val_tasks=2", "test_tasks=4"],
         "scored": "test on glyphs: accuracy",
         "own_tests": 6,
@@ -61,10 +61,10 @@ def test_its_own_tests_pass(installed):
 
 
 @pytest.mark.slow
-def test_regression_is_refused_by_protonet_in_one_line(tmp_path):
-    _, command = install("protonet", "fewshot_protonet", tmp_path)
-    with pytest.raises(AssertionError, match=r"^fsl: the agent 'protonet' .* regression has no classes; .*\n$"):
-        command("runners", "run", "--env", "sine", "--agent", "protonet")
+def test_regression_is_refused_by_the_discriminant_in_one_line(tmp_path):
+    _, command = install("discriminant", "fewshot_discriminant", tmp_path)
+    with pytest.raises(AssertionError, match=r"^fsl: the agent 'discriminant' .* regression has none; .*\n$"):
+        command("runners", "run", "--env", "sine", "--agent", "discriminant")
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -1,7 +1,8 @@
 """The gradient-step operator: the inner gradient as one autograd function.
 
 Forward computes g = grad L(theta) and keeps no graph of it. Backward receives v and returns the
-Hessian-vector product H v, computed anew. Everything above it - gradient descent, TURTLE, the LSTM - is
+Hessian-vector product H v, computed anew, and the derivative of g . v by the items where these have a
+graph (features of learned weights). Everything above it - gradient descent, TURTLE, the LSTM - is
 ordinary autograd on weights, and memory grows with the inner steps by the weights and the rule's own
 state alone.
 """
@@ -20,7 +21,9 @@ from agents.networks.objective import Objective
 
 class _Gradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, params: Tensor, objective: Objective, step: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, params: Tensor, items: Tensor | None, objective: Objective, step: int
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(params)
         ctx.objective, ctx.step = objective, step
         grads, losses = _gradient(params, objective, step)
@@ -29,21 +32,27 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, v: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         (params,) = ctx.saved_tensors
-        product = ctx.objective.hessian_vector(params.detach(), v)
+        by_items = None
+        if ctx.needs_input_grad[1]:
+            product, by_items = ctx.objective.vector_products(params.detach(), v)
+        else:
+            product = ctx.objective.hessian_vector(params.detach(), v)
         give_back_in_loop(ctx.step, params)
-        return product, None, None
+        return product, by_items, None, None
 
 
 def inner_gradient(params: Tensor, objective: Objective, first_order: bool, step: int) -> tuple[Tensor, Tensor]:
     """Gradients [B, P] and losses [B] at params [B, P] of the inner step with this number; the losses are constants.
 
-    The gradients are differentiable in params, but constants where first_order holds or autograd is off.
+    The gradients are differentiable in params, and in items that have a graph (features of learned weights), but
+    constants where first_order holds or autograd is off.
     """
     if first_order or not torch.is_grad_enabled():
         return _gradient(params.detach(), objective, step)
-    grads, losses = _Gradient.apply(params, objective, step)
+    items = objective.support.x
+    grads, losses = _Gradient.apply(params, items if items.requires_grad else None, objective, step)
     return grads, losses
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from agents.networks.conv4 import Conv4Body, conv4_size
+from agents.networks.features import Encoder, FeatureBody
 from agents.networks.flat import Shapes, size_of, unpack
-from agents.networks.heads import CosineHead, Head, LinearHead
+from agents.networks.heads import CosineHead, Head, LinearHead, NearestMeanHead
 from agents.networks.inputs import prepared
 from agents.networks.library import timm_network, torchvision_network, without_classifier
 from agents.networks.mlp import MLPBody
@@ -21,8 +22,8 @@ from fewshot_env import plugins
 from fewshot_env.errors import FewShotError, said, suggest
 
 __all__ = [
-    "Body", "Conv4Body", "CosineHead", "Head", "LinearHead", "MLPBody", "ModuleBody", "Network", "Shapes",
-    "conv4_size", "is_custom", "make_body", "size_of", "unpack",
+    "Body", "Conv4Body", "CosineHead", "Encoder", "FeatureBody", "Head", "LinearHead", "MLPBody", "ModuleBody",
+    "NearestMeanHead", "Network", "Shapes", "conv4_size", "is_custom", "make_body", "size_of", "unpack",
 ]  # fmt: skip
 
 NETWORKS = ("auto", "mlp", "conv4", "resnet12", "resnet18")

@@ -54,4 +54,37 @@ class CosineHead:
         return self.scale * (cosine * w["head.gain"].unsqueeze(1) if self.learn_gain else cosine)
 
 
-Head = LinearHead | CosineHead
+class NearestMeanHead:
+    """Minus the scaled squared distance of centred, L2-normalized features from each class's mean."""
+
+    def __init__(self, n_features: int, n_outputs: int, scale: float) -> None:
+        self.scale = scale
+        self.shapes: Shapes = {"head.means": (n_outputs, n_features), "head.centre": (n_features,)}
+
+    def init(self, name: str, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        """Zeros: adaptation sets them."""
+        return torch.zeros(shape)
+
+    def __call__(self, params: Tensor, features: Tensor) -> Tensor:
+        """params [B, P_head], features [B, S, F] -> [B, S, N]."""
+        w = unpack(params, self.shapes)
+        z, means = F.normalize(features - w["head.centre"].unsqueeze(1), dim=-1), w["head.means"]
+        squared = z.square().sum(-1, keepdim=True) - 2 * z @ means.mT + means.square().sum(-1).unsqueeze(1)
+        return -self.scale * squared
+
+
+class NoHead:
+    """Features as they are."""
+
+    shapes: Shapes = {}
+
+    def init(self, name: str, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        """It has no weights."""
+        raise KeyError(name)
+
+    def __call__(self, params: Tensor, features: Tensor) -> Tensor:
+        """features [B, S, F] -> [B, S, F]."""
+        return features
+
+
+Head = LinearHead | CosineHead | NearestMeanHead | NoHead

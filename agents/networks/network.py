@@ -118,14 +118,14 @@ class Network:
         """
         return self.head(params[:, self.n_body :], self.features(params, x, stats))
 
-    def with_statistics(self, params: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictions [B, S, N], and the batch statistics [B, M] of x that they used."""
+    def features_and_statistics(self, params: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, S, F], and the batch statistics [B, M] of x that they used."""
         features, stats = [], []
         for t in self.chunks(params):
             seen: list[Tensor] = []
             features.append(self.body(params[t, : self.n_body], x[t], None, seen))
             stats.append(torch.cat(seen, 1) if seen else x.new_zeros(features[-1].shape[0], 0))
-        return self.head(params[:, self.n_body :], torch.cat(features)), torch.cat(stats)
+        return torch.cat(features), torch.cat(stats)
 
     def objective(self, spec: TaskSpec, support: Split, stats: Tensor | None) -> Objective:
         """The support loss of B tasks with its derivatives.

@@ -50,6 +50,15 @@ class Objective:
         """H v [B, P] at params [B, P] for v [B, P]."""
         return torch.cat([self.hessian_vector_of(params[t], v[t], t) for t in self.net.chunks(params)])
 
+    def vector_products(self, params: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """H v [B, P], and the derivative of (gradient . v) by the support's items [B, S, ...], at params [B, P]."""
+        with torch.enable_grad():
+            leaf, items = params.detach().requires_grad_(), self.support.x.detach().requires_grad_()
+            losses = self.spec.loss(self.net(leaf, items, self.stats), self.support.labels)
+            (grads,) = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
+            product, by_items = torch.autograd.grad(grads, (leaf, items), v, materialize_grads=True)
+        return product, by_items
+
     def gradient_of(self, params: Tensor, tasks: slice) -> tuple[Tensor, Tensor]:
         """Gradients [b, P] and losses [b] of some tasks with weights [b, P]."""
         with torch.enable_grad():

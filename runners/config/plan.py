@@ -199,7 +199,8 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     agent_config = validate(agent_class.Config, defaults | chosen, "agent.")
     if quick and "inner_steps" not in chosen and 0 < getattr(agent_config, "inner_steps", 0) < QUICK_STEPS:
         agent_config = validate(agent_class.Config, defaults | chosen | {"inner_steps": QUICK_STEPS}, "agent.")
-    fixed: Settings = {"env": str(pair)} | ({} if agent_class.learns else {"train_tasks": 0})
+    learns = agent_class.learns_with(spec, agent_config)
+    fixed: Settings = {"env": str(pair)} | ({} if learns else {"train_tasks": 0})
     fixed |= {} if validates else {"val_tasks": 0}
     protocol = paper_protocol(spec, n_shot) | (quick_protocol(spec) if quick else {})
     of_run = protocol | {k: v for k, v in settings.items() if "." not in str(k)} | fixed

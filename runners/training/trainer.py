@@ -193,7 +193,7 @@ def _validation_due(t: Training) -> bool:
     run, at = t.plan.run, t.runs[0].progress
     at_end = at.tasks_seen + t.stack.agent.config.tasks_per_step > run.train_tasks
     crossed = at.tasks_seen // run.val_every > at.validated // run.val_every
-    return t.val_env is not None and t.plan.agent_class.learns and at.validated < at.tasks_seen and (crossed or at_end)
+    return t.val_env is not None and t.stack.agent.learns and at.validated < at.tasks_seen and (crossed or at_end)
 
 
 def validate(t: Training, stop: Stop, report: ReportProgress) -> None:

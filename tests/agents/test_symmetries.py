@@ -21,7 +21,7 @@ def test_order_of_items_does_not_matter(name, bn):
     agent = make_agent(name, "conv", inner_steps=2, bn=bn)
     task = batch_of_tasks(IMAGES)
     if bn == "running":  # as after some training
-        agent.running.copy_(agent.net.with_statistics(agent.initialization.detach(), task.support.x[:1])[1][0])
+        agent.running.copy_(agent.net.features_and_statistics(agent.initialization.detach(), task.support.x[:1])[1][0])
     order, query_order = torch.randperm(6), torch.randperm(9)
     shuffled = Split(task.support.x[:, order], task.support.y[:, order])
     before = answers(agent, task.support, task.query)

@@ -33,7 +33,8 @@ def test_statistics_are_those_of_the_layers():
     x = torch.rand(2, 5, 2, 18, 18, dtype=torch.float64)
     params = agent.initialization.detach().expand(2, -1)
     plain = agent.net(params, x)
-    outputs, stats = agent.net.with_statistics(params, x)
+    features, stats = agent.net.features_and_statistics(params, x)
+    outputs = agent.net.head(params[:, agent.net.n_body :], features)
     assert torch.allclose(plain, outputs, atol=1e-12)
     # normalising with one's own statistics, given from outside, is the same thing
     assert torch.allclose(agent.net(params, x, stats), plain, atol=1e-12)
@@ -48,7 +49,7 @@ def test_running_statistics_follow_the_training_queries():
     assert agent.running[:6].tolist() == [0, 0, 0, 1, 1, 1]
     x = torch.rand(1, 16, 2, 18, 18, dtype=torch.float64)
     with torch.no_grad():
-        expected = 0.75 * agent.running + 0.25 * agent.base_net.with_statistics(agent.weights[None], x)[1][0]
+        expected = 0.75 * agent.running + 0.25 * agent.base_net.features_and_statistics(agent.weights[None], x)[1][0]
     empty = Split(x[:, :0], torch.zeros(1, 0, dtype=torch.int64))
     predictions = agent.predict(agent.adapt(empty), x)
     before = agent.running.clone()

@@ -1,11 +1,11 @@
-"""ProtoNet is what its paper says."""
+"""The discriminant is what its page says."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F
-from fewshot_protonet.agent import ProtoNet, ProtoNetConfig
+from fewshot_discriminant.agent import Discriminant, DiscriminantConfig
 from torch import Tensor
 
 from agents.check import check_agent
@@ -35,8 +35,8 @@ def sample(sampler: Glyphs, seeds: list[int]) -> Episode:
     return task
 
 
-def plain_loss(weights: Tensor, task: Episode, b: int, n_way: int) -> Tensor:
-    """The loss of one task as in the paper, with torch.nn.functional and a loop over classes."""
+def plain_loss(weights: Tensor, task: Episode, b: int, n_way: int, ridge: float) -> Tensor:
+    """The loss of one task from the whole covariance, with torch.nn.functional and a loop over classes."""
 
     def embed(x: Tensor) -> Tensor:
         position, channels = 0, 3
@@ -49,42 +49,49 @@ def plain_loss(weights: Tensor, task: Episode, b: int, n_way: int) -> Tensor:
         return x.flatten(1)
 
     z, labels = embed(task.support.x[b]), task.support.labels[b]
-    prototypes = [z[labels == n].mean(0) for n in range(n_way)]
-    distances = torch.stack([((embed(task.query.x[b]) - c) ** 2).sum(1) for c in prototypes], 1)
-    return F.cross_entropy(-distances, task.query.labels[b])
+    covariance, scores = ridge * torch.eye(z.shape[1]), []
+    for feature, label in zip(z, labels, strict=True):
+        gap = feature - z[labels == label].mean(0)
+        covariance = covariance + torch.outer(gap, gap) / len(z)
+    inverse, query = torch.linalg.inv(covariance), embed(task.query.x[b])
+    for n in range(n_way):
+        mean = z[labels == n].mean(0)
+        scores.append(query @ inverse @ mean - mean @ inverse @ mean / 2)
+    return F.cross_entropy(torch.stack(scores, 1), task.query.labels[b])
 
 
 @pytest.mark.usefixtures("float64")
 def test_loss_and_gradient_are_those_of_a_plain_loop() -> None:
     """In float64, over two tasks whose classes have 2 support images each."""
     sampler = Glyphs(**SMALL)
-    agent = ProtoNet(sampler.spec, ProtoNetConfig(filters=8)).double().train()
+    agent = Discriminant(sampler.spec, DiscriminantConfig(filters=8, padding=1, ridge=0.3)).double().train()
     task = sample(sampler, [1, 2])
     loss = sampler.spec.loss(agent.predict(agent.adapt(task.support), task.query.x), task.query.labels)
-    plain = torch.stack([plain_loss(agent.embedding, task, b, 3) for b in range(2)])
-    torch.testing.assert_close(loss, plain, rtol=1e-10, atol=1e-10)
-    (gradient,) = torch.autograd.grad(loss.sum(), agent.embedding)
-    (expected,) = torch.autograd.grad(plain.sum(), agent.embedding)
-    torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-10)
+    weights = agent.encoder.weights[0]
+    plain = torch.stack([plain_loss(weights, task, b, 3, 0.3) for b in range(2)])
+    torch.testing.assert_close(loss, plain, rtol=1e-9, atol=1e-9)
+    (gradient,) = torch.autograd.grad(loss.sum(), agent.encoder.weights)
+    (expected,) = torch.autograd.grad(plain.sum(), weights)
+    torch.testing.assert_close(gradient[0], expected, rtol=1e-7, atol=1e-9)
     assert expected.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("bn", ["transductive", "support", "running"])
 def test_it_keeps_the_contract(bn: str) -> None:
-    """The promises that every agent makes, with each kind of batch normalisation."""
+    """The promises that every agent makes, with each kind of batch normalization."""
     train, test = Glyphs(**SMALL), Glyphs(split="test", **SMALL)
-    config = ProtoNetConfig.model_validate({"filters": 8, "bn": bn, "outer_lr": 0.01})
-    check_agent(lambda: ProtoNet(train.spec, config), sample(train, [1, 2, 3]), sample(test, [4, 5]), steps=10)
+    config = DiscriminantConfig.model_validate({"filters": 8, "padding": 1, "bn": bn, "outer_lr": 0.01})
+    check_agent(lambda: Discriminant(train.spec, config), sample(train, [1, 2, 3]), sample(test, [4, 5]), steps=10)
 
 
 def test_regression_is_refused() -> None:
     """With the reason, and what to use instead."""
-    with pytest.raises(FewShotError, match="regression has no classes; try maml or turtle"):
-        ProtoNet(SineSampler().spec, ProtoNetConfig())
+    with pytest.raises(FewShotError, match="regression has none; try maml or turtle"):
+        Discriminant(SineSampler().spec, DiscriminantConfig())
 
 
 def test_vectors_are_embedded_by_the_mlp() -> None:
     """Classification of [4] inputs."""
     spec = TaskSpec("classification", (4,), 2, 2, (-1, 1), (0, 1))
-    agent = ProtoNet(spec, ProtoNetConfig(hidden=(6,))).eval()
-    assert len(agent.embedding) == 4 * 6 + 6
+    agent = Discriminant(spec, DiscriminantConfig(hidden=(6,))).eval()
+    assert agent.encoder.weights.shape == (1, 4 * 6 + 6)

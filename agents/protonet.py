@@ -8,12 +8,12 @@ of a linear classifier with weights 2 c and bias -|c|^2 (their Eq. 8): adaptatio
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.base import AgentConfig
 from agents.networks import LinearHead, Network
@@ -25,6 +25,8 @@ from fewshot_env.errors import FewShotError
 class ProtoNetConfig(NeuralConfig):
     """Settings of ProtoNet: those of the embedding."""
 
+    body: Literal["learned", "frozen"] = Field("learned", description="the embedding: learned in meta-training, or "
+                                               "frozen (keeps its first weights, so there is no training)")  # fmt: skip
     padding: int = Field(1, ge=0, le=1, description="padding of Conv4's convolutions: 1 as Snell et al.")
 
     @classmethod
@@ -33,29 +35,42 @@ class ProtoNetConfig(NeuralConfig):
         return {}
 
 
+def class_means(features: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+    """Means [B, N, F] of features [B, S, F] over the items of each class; zero for a class that has none."""
+    members = F.one_hot(labels, n_classes).to(features)  # [B, S, N]
+    return members.mT @ features / members.sum(1).clamp(min=1).unsqueeze(-1)
+
+
 class ProtoNet(NeuralAgent):
-    """A learned embedding (Conv4, or the MLP for vectors); a task is learned by its class means."""
+    """An embedding that tasks do not change; a task is learned by its class means."""
 
     Config: ClassVar[type[AgentConfig]] = ProtoNetConfig
+    stackable = True
+
+    @classmethod
+    def learns_with(cls, spec: TaskSpec, config: AgentConfig) -> bool:
+        """The embedding is all there is to learn."""
+        return isinstance(config, ProtoNetConfig) and config.body == "learned"
 
     def __init__(self, spec: TaskSpec, config: ProtoNetConfig) -> None:
         if spec.kind != "classification":
             raise FewShotError("ProtoNet compares with class means, and regression has no classes; try maml or turtle")
         super().__init__(spec, config)
         self.net = Network(self.body, LinearHead(self.body.n_features, spec.n_outputs), config.at_once)
-        self.embedding = nn.Parameter(self.net.init()[: self.net.n_body])  # [P]
 
     def adapt(self, support: Split) -> Adapted:
-        """The embedding's weights and a head made of the class means; equal scores where S = 0."""
-        tasks = len(support.x)
-        body = self.embedding.expand(tasks, -1)
-        z = self.net.features(body, support.x, self.stats_while_adapting(tasks))  # [B, S, F]
-        members = F.one_hot(support.labels, self.spec.n_outputs).to(z)  # [B, S, N]
-        means = members.mT @ z / members.sum(1).clamp(min=1).unsqueeze(-1)  # [B, N, F]
+        """A head made of the class means of the support's features; equal scores where S = 0."""
+        items, stats = self.encode(support)
+        means = class_means(items.x, items.labels, self.spec.n_outputs)
         head = torch.cat([2 * means.flatten(1), -means.square().sum(-1)], 1)
-        params = torch.cat([body, head], 1)
-        return Adapted(params, params.new_zeros(tasks, 0), self.stats_for_query(self.net, params, support))
+        return Adapted(head, head.new_zeros(len(head), 0), stats)
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Scores [B, Q, N]: minus the squared distances, up to what is the same for all classes."""
         return self.predict_with(self.net, adapted, query_x)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Weights that were saved while the embedding had no runs still load."""
+        if prefix + "embedding" in state_dict:
+            state_dict[prefix + "encoder.weights"] = state_dict.pop(prefix + "embedding").unsqueeze(0)
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,46 @@
+"""Features of items that were met before, found again by what the items hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+MOST_BYTES = 2**29
+"""What the features may take; beyond that the oldest go."""
+
+
+class FeatureCache:
+    """Features [F] by item. An item is known by the SHA-256 of its bytes: no two that differ are mistaken for another.
+
+    A copy of a cache is empty, so that copies of an agent do not hold everything twice.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, Tensor] = {}
+
+    def __deepcopy__(self, memo: object) -> FeatureCache:
+        return FeatureCache()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_kept": {}}
+
+    def clear(self) -> None:
+        """Forget everything: the network changed."""
+        self._kept.clear()
+
+    def features(self, items: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Features [n, F] of items [n, ...]; `compute` is called with those that are new, each once."""
+        names = [hashlib.sha256(memoryview(item.numpy())).digest() for item in items.detach().cpu().contiguous()]
+        first = {name: i for i, name in enumerate(names) if name not in self._kept}
+        found = {name: self._kept[name] for name in names if name in self._kept}
+        if first:
+            new = compute(items[[*first.values()]])
+            found |= dict(zip(first, new.unbind(), strict=True))
+            self._kept |= found
+            most = max(1, MOST_BYTES // (new[0].numel() * new.element_size()))
+            for name in [*self._kept][: max(0, len(self._kept) - most)]:
+                del self._kept[name]
+        return torch.stack([found[name] for name in names])

@@ -1,0 +1,104 @@
+"""SimpleShot (Wang et al. 2019): the nearest class mean of centred, L2-normalized features.
+
+    z(x) = (f(x) - m) / |f(x) - m|,   c_n = mean of z over the support of class n,   class = argmin_n |z(x) - c_n|
+
+m is the mean feature of the training images ("CL2N" there). The network is pre-trained as a classifier of the base
+classes, or comes pre-trained: then nothing need be trained, and without training m is zero ("L2N").
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from agents.base import AgentConfig
+from agents.networks import NearestMeanHead, Network
+from agents.neural import Adapted, NeuralConfig
+from agents.protonet import class_means
+from agents.transfer import Transfer, TransferConfig
+from fewshot_env.episode import Split, TaskSpec
+from fewshot_env.errors import FewShotError
+
+MEMORY = 100
+"""Training minibatches over which the mean feature is taken: all of the first ones, then the latest."""
+
+
+class SimpleShotConfig(TransferConfig):
+    """Settings of SimpleShot."""
+
+    body: Literal["learned", "frozen"] = Field(
+        "learned", description="the network: learned in pre-training, or frozen (keeps its first weights)"
+    )
+    bn: Literal["transductive", "support", "running"] = Field(
+        "running", description=NeuralConfig.model_fields["bn"].description
+    )
+    centre: bool = Field(True, description="subtract the mean feature of the training images, where there was training")
+    scale: float = Field(
+        10.0, gt=0, description="factor on the squared distances: probabilities change, the nearest class does not"
+    )
+
+
+class SimpleShot(Transfer):
+    """Pre-trained features, nearest class means."""
+
+    Config: ClassVar[type[AgentConfig]] = SimpleShotConfig
+    config: SimpleShotConfig
+
+    @classmethod
+    def learns_with(cls, spec: TaskSpec, config: AgentConfig) -> bool:
+        """With frozen features training still finds their mean."""
+        return cls.learns
+
+    def __init__(self, spec: TaskSpec, config: SimpleShotConfig) -> None:
+        if spec.kind != "classification":
+            raise FewShotError("SimpleShot compares with class means, and regression has no classes; try finetuning")
+        super().__init__(spec, config)
+        n_features = self.body.n_features
+        self.net = Network(self.body, NearestMeanHead(n_features, spec.n_outputs, config.scale), config.at_once)
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("minibatches", torch.zeros(()))
+        self._features: list[Tensor] = []
+        """Of each training minibatch since the last step: the mean feature."""
+
+    mean: Tensor
+    minibatches: Tensor
+
+    def adapt(self, support: Split) -> Adapted:
+        """In train mode the pre-trained weights; in eval mode the class means, and the centre, as a head."""
+        tasks = len(support.x)
+        if self.training:
+            return super().adapt(support)
+        items, stats = self.encode(support)
+        body = self.weights.detach()[: self.net.n_body].expand(tasks, -1)
+        features = self.net.features(body, items.x, self.stats_while_adapting(tasks))
+        centre = self.mean * self.config.centre
+        means = class_means(F.normalize(features - centre, dim=-1), items.labels, self.spec.n_outputs)
+        params = torch.cat([body, means.flatten(1), centre.expand(tasks, -1)], 1)
+        stats = self.stats_for_query(self.net, params, support) if self.encoder is None else stats
+        return Adapted(params, params.new_zeros(tasks, 0), stats)
+
+    def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
+        """Logits over the base classes in train mode; minus scaled squared distances [B, Q, N] in eval mode."""
+        net = self.base_net if self.training else self.net
+        features = self.query_features(net, adapted, query_x)
+        if self.training:
+            self._features += features.detach().mean(1).unbind()
+        return net.head(adapted.params[:, net.n_body :], features)
+
+    def batch_statistics(self) -> list[Tensor]:
+        """Besides those of batch normalization: the number of minibatches, and the sum of their mean features."""
+        seen, self._features = self._features, []
+        own = [torch.cat([self.mean.new_full((1,), len(seen)), torch.stack(seen).sum(0)])] if seen else []
+        return [*super().batch_statistics(), *own]
+
+    def update_statistics(self, sums: list[Tensor]) -> None:
+        """Move the mean feature towards this step's."""
+        *of_norm, own = sums
+        if of_norm:
+            super().update_statistics(of_norm)
+        self.minibatches += own[0]
+        self.mean.lerp_(own[1:] / own[0], float(1 / self.minibatches.clamp(max=MEMORY)))

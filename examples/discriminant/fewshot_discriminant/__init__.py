@@ -1,0 +1,1 @@
+"""Linear discriminant analysis on learned features, an agent for fewshot: `fsl` finds it through pyproject.toml."""

@@ -1,1 +1,0 @@
-"""Prototypical networks, an agent for fewshot: `fsl` finds it through pyproject.toml."""
