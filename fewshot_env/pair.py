@@ -10,6 +10,7 @@ from pathlib import Path
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
 from fewshot_env.registry import EnvEntry, find, is_known
+from fewshot_env.store import data_dir, prepare_command
 
 
 def file_name(text: str) -> str:
@@ -63,17 +64,20 @@ class EnvPair:
         if ours != theirs:
             raise FewShotError(
                 f"{self} pairs different spaces: {self.source.name} has {_space(ours)}, {self.target.name} has "
-                f"{_space(theirs)}; {_remedy(source, target, sizes)}"
+                f"{_space(theirs)}; {self._remedy(source, target, sizes)}"
             )
 
-
-def _remedy(source: TaskSpec, target: TaskSpec, sizes: Collection[str]) -> str:
-    """What makes the spaces of two families equal."""
-    alike = source.kind == target.kind and len(source.in_shape) == len(target.in_shape) == 3
-    if alike and source.in_shape != target.in_shape and sizes:
-        wanted = target.in_shape if "source" in sizes else source.in_shape
-        return f"make them equal with --set env.size={wanted[1]}"
-    return "choose two environments with equal inputs and outputs"
+    def _remedy(self, source: TaskSpec, target: TaskSpec, sizes: Collection[str]) -> str:
+        """What makes the spaces of two families equal."""
+        alike = source.kind == target.kind and len(source.in_shape) == len(target.in_shape) == 3
+        if not alike or source.in_shape == target.in_shape:
+            return "choose two environments with equal inputs and outputs"
+        if sizes:
+            wanted = target.in_shape if "source" in sizes else source.in_shape
+            return f"make them equal with --set env.size={wanted[1]}"
+        ends = ((source.in_shape, self.source.name), (target.in_shape, self.target.name))
+        (_, small), ((_, size, _), _) = sorted(ends)
+        return f"make them equal, for example: {prepare_command(data_dir() / small, size)}"
 
 
 def _space(space: tuple[str, tuple[int, ...], int]) -> str:

@@ -1,4 +1,4 @@
-"""Prepare an image data set: read it in the form in which the user has it, and write it as 84x84 RGB pixels."""
+"""Prepare an image data set: read it in the form in which the user has it, and write it as RGB pixels of one size."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from fewshot_env.data.write import Progress, write_store
 from fewshot_env.datasets import BUILT_IN, DATASETS, Dataset, find_dataset
 from fewshot_env.errors import FewShotError, suggest
 from fewshot_env.registry import ENVS, own_entry
-from fewshot_env.store import ImageStore, expanded
+from fewshot_env.store import ImageStore, expanded, sized
 
 DEFAULTS = PrepareOptions()
+MIN_SIZE, MAX_SIZE = 16, 512
 
 
 def prepare(
@@ -30,7 +31,9 @@ def prepare(
     options: PrepareOptions = DEFAULTS,
     skip_broken: bool = False,
 ) -> ImageStore:
-    """Turn a data set into 84x84 RGB images in `folder/name`; it then is an environment by its name.
+    """Turn a data set into RGB images in `folder/name`; it then is an environment by its name.
+
+    Images of another size than 84x84 have it in their name: `cub-224`.
 
     Every image file below the source is in the data set or counted in the index with a reason ("left_out"). Incomplete
     copies are accepted: listed images that are missing are counted, too ("absent"). After an error nothing is left
@@ -41,7 +44,7 @@ def prepare(
         source: a folder or an archive; None downloads the data set.
         folder: the folder of the prepared data sets, for example `fewshot_env.store.data_dir()`.
         progress: wraps the images to show progress while they are read.
-        options: the split, how class folders are read, the background of transparent images, whether to crop.
+        options: the split, how class folders are read, the background of transparent images, whether to crop, the size.
         skip_broken: leave out images that cannot be read, instead of raising an error.
 
     Returns:
@@ -55,6 +58,9 @@ def prepare(
         >>> birds = prepare("my-birds", Path("my-birds"), data_dir())
     """
     dataset = find_dataset(name)
+    if not MIN_SIZE <= options.size <= MAX_SIZE:
+        raise FewShotError(f"--size is {options.size}, but must lie in {MIN_SIZE} to {MAX_SIZE} pixels")
+    asked, name = name, sized(name, options.size)
     source = None if source is None else expanded(source)
     _check_name_is_free(name)
     background = colour(options.background)
@@ -70,7 +76,7 @@ def prepare(
         try:
             whole = read_source(source or downloaded, dataset.layouts, work / "unpacked", options, dataset.expected)
         except FewShotError as error:
-            raise FewShotError(f"{error}{'' if dataset.splits else suggest(name, DATASETS)}") from error
+            raise FewShotError(f"{error}{'' if dataset.splits else suggest(asked, DATASETS)}") from error
         account, absent = without_missing(whole)
         if not account.images:
             raise FewShotError(
@@ -78,12 +84,13 @@ def prepare(
             )
         facts: dict[str, Any] = {"title": dataset.title, "terms": dataset.terms, "resize": "Pillow bicubic, RGB"}
         facts |= {"absent": absent, "cropped": options.crop, "background": options.background}
-        meant = "" if dataset.splits else suggest(name, DATASETS)
-        notes = (*account.notes, *([f"{name} is a data set of your own{meant}"] if meant else []))
+        facts |= {"prepared_as": asked, "size": options.size}
+        meant = "" if dataset.splits else suggest(asked, DATASETS)
+        notes = (*account.notes, *([f"{asked} is a data set of your own{meant}"] if meant else []))
         facts |= {"left_out": account.left_out, "notes": notes}
         if dataset.splits:
             facts |= {"list": options.split, "official": dict(split_list(str(options.split)).official)}
-        write_store(work / "store", name, account.images, facts, progress, skip_broken, background)
+        write_store(work / "store", name, account.images, facts, progress, skip_broken, background, options.size)
         ImageStore.open(work / "store")
         put_in_place(work / "store", folder / name)
         shutil.rmtree(downloaded, ignore_errors=True)

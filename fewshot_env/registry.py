@@ -14,7 +14,7 @@ import gymnasium
 
 from fewshot_env import plugins
 from fewshot_env.errors import FewShotError, said, suggest
-from fewshot_env.store import data_dir, prepared_names
+from fewshot_env.store import data_dir, prepare_command, prepared_names
 
 if TYPE_CHECKING:
     from fewshot_env.sampler import SamplerSource, TaskSampler
@@ -80,8 +80,18 @@ def register_prepared(folder: str | Path | None = None) -> None:
 
 
 def own_entry(name: str) -> EnvEntry:
-    """The entry of a prepared data set that is not one of the built-in ones."""
-    return EnvEntry(name, f"FewShot/{name}-v0", partial(_stored_images, name), "your own images, 84x84 RGB")
+    """The entry of a prepared data set that is not one of the built-in ones, or is one at another size."""
+    base, size = _base_and_size(name)
+    summary = ENVS[base].summary.replace("84x84", f"{size}x{size}") if size else "your own images, RGB"
+    return EnvEntry(name, f"FewShot/{name}-v0", partial(_stored_images, name), summary)
+
+
+def _base_and_size(name: str) -> tuple[str, int]:
+    """("cub", 224) of "cub-224", a known data set at another size; (name, 0) of any other name."""
+    from fewshot_env.datasets import BUILT_IN
+
+    base, _, size = name.rpartition("-")
+    return (base, int(size)) if base in BUILT_IN and size.isdecimal() else (name, 0)
 
 
 @cache
@@ -112,6 +122,12 @@ def find(name: str, folder: str | Path | None = None) -> EnvEntry:
     for entry in ENVS.values():
         if name in (entry.name, entry.id):
             return entry
+    base, size = _base_and_size(name)
+    if size:
+        raise FewShotError(
+            f"{base} is not prepared at {size}x{size} in {data_dir(folder)}; run: "
+            f"{prepare_command(data_dir(folder) / base, size)}"
+        )
     raise FewShotError(
         f"unknown environment {name!r}{suggest(name, ENVS)}; known: {', '.join(ENVS)}, or module:Class; prepared data "
         f"sets are looked for in {data_dir(folder)}"

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from fewshot_env.settings import fit
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 FORMAT = {"format": "fewshot-store", "version": 1}
+USUAL_SIZE = 84
 
 
 def data_dir(given: str | Path | None = None) -> Path:
@@ -49,9 +51,20 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
-def prepare_command(folder: Path) -> str:
-    """The command that prepares the data set whose folder this is, from the user's PATH."""
-    return command("fsl", "data", "prepare", folder.name, "--source", "PATH", *_where(folder))
+def sized(name: str, size: int) -> str:
+    """The name of a data set whose images have this size: 84x84 is not said."""
+    return name if size == USUAL_SIZE else f"{name}-{size}"
+
+
+def prepare_command(folder: Path, size: int | None = None) -> str:
+    """The command that prepares the data set whose folder this is, from the user's PATH; size: another than it has."""
+    name, own = folder.name, USUAL_SIZE
+    with suppress(Exception):  # it is missing or damaged
+        index = json.loads((folder / "index.json").read_text())
+        name, own = str(index["prepared_as"]), int(index["size"])
+    size = size or own
+    chosen = [] if size == USUAL_SIZE else ["--size", str(size)]
+    return command("fsl", "data", "prepare", name, "--source", "PATH", *chosen, *_where(folder))
 
 
 def _where(folder: Path) -> list[str | Path]:

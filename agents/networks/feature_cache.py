@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from xxhash import xxh3_128_digest
 
 MOST_BYTES = 2**29
 """What the features may take; beyond that the oldest go."""
 
 
 class FeatureCache:
-    """Features [F] by item. An item is known by the SHA-256 of its bytes: no two that differ are mistaken for another.
+    """Features [F] by item. An item is known by a hash of 128 bits of all its bytes.
 
     A copy of a cache is empty, so that copies of an agent do not hold everything twice.
     """
@@ -33,7 +33,7 @@ class FeatureCache:
 
     def features(self, items: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Features [n, F] of items [n, ...]; `compute` is called with those that are new, each once."""
-        names = [hashlib.sha256(memoryview(item.numpy())).digest() for item in items.detach().cpu().contiguous()]
+        names = _names(items)
         first = {name: i for i, name in enumerate(names) if name not in self._kept}
         found = {name: self._kept[name] for name in names if name in self._kept}
         if first:
@@ -44,3 +44,11 @@ class FeatureCache:
             for name in [*self._kept][: max(0, len(self._kept) - most)]:
                 del self._kept[name]
         return torch.stack([found[name] for name in names])
+
+
+def _names(items: Tensor) -> list[bytes]:
+    """A name for each item [n, ...]; one that lies in memory in another order (channels last) may have another name."""
+    strides = items.stride()
+    order = sorted(range(1, items.dim()), key=lambda d: -strides[d])
+    dense = items.detach().cpu().permute(0, *order).contiguous().numpy()  # mostly without a copy
+    return [xxh3_128_digest(memoryview(item)) for item in dense]

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module.") if whole else name: value for name, value in found.items()}
 
 
+@cache
+def _say_once(words: str) -> None:
+    """A run builds its agent several times."""
+    log.warning(words)
+
+
 def load_weights(network: nn.Module, name: str, file: Path, leave_out: bool) -> None:
     """Give a network the weights of a file.
 
@@ -101,5 +108,7 @@ def load_weights(network: nn.Module, name: str, file: Path, leave_out: bool) -> 
                 "name the right network" if not fits else "set agent.mismatched_weights=leave_out to load what fits"
             )
             raise FewShotError(f"{words}; {advice}")
-        log.warning(f"fsl: {words}; the others keep their initial values")
+        _say_once(
+            f"fsl: {words}" + ("; the network's other weights keep their initial values" if missing or other else "")
+        )
     network.load_state_dict(own | fits)

@@ -52,7 +52,16 @@ def _commands(store: ImageStore, source: Path | None, where: list[Path | str], c
     of_split = {split: store.of_split(split) for split in SPLITS}
     train, val, test = (len(of_split[split]) for split in SPLITS)
     name = store.path.name
-    again = ["fsl", "data", "prepare", name, "--source", source or "PATH", *chosen, *where]
+    again = [
+        "fsl",
+        "data",
+        "prepare",
+        store.index.get("prepared_as", name),
+        "--source",
+        source or "PATH",
+        *chosen,
+        *where,
+    ]
     if any(c.count < 2 for c in store.classes):
         return ["a task takes at least 2 images of a class: add images, or remove such classes, and prepare it again"]
     if train > 1 and test > 1:

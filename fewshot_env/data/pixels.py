@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_env.errors import FewShotError
+from fewshot_env.store import USUAL_SIZE
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SIZE = 84
+SIZE = USUAL_SIZE
 MIN_SIDE = 8
 WHITE = (255, 255, 255)
 NEARLY_CONSTANT = 8
@@ -100,7 +101,7 @@ class Decoded:
     """An image that was read.
 
     Attributes:
-        rgb: uint8 [84, 84, 3].
+        rgb: uint8 [size, size, 3].
         frames: how many it has; the first is taken.
     """
 
@@ -113,13 +114,16 @@ class Decoded:
         return int(self.rgb.max()) - int(self.rgb.min()) <= NEARLY_CONSTANT
 
 
-def decode(source: Path | NDArray[np.uint8], box: Box | None = None, background: Colour = WHITE) -> Decoded:
-    """Read an image, crop it, and resize it to 84x84 without keeping its aspect ratio (as the published code does).
+def decode(
+    source: Path | NDArray[np.uint8], box: Box | None = None, background: Colour = WHITE, size: int = SIZE
+) -> Decoded:
+    """Read an image, crop it, and resize it to a square without keeping its aspect ratio (as the published code does).
 
     Args:
         source: a file, or uint8 [H, W, 3].
         box: the part to keep, (left, top, right, bottom) in pixels as they are stored; None keeps the whole image.
         background: what transparent parts are laid over.
+        size: the side of the square, in pixels.
 
     Raises:
         FewShotError: where the file is not a readable image, has values without a known range, or a side of fewer
@@ -129,14 +133,14 @@ def decode(source: Path | NDArray[np.uint8], box: Box | None = None, background:
 
     try:
         if isinstance(source, np.ndarray):
-            if source.shape == (SIZE, SIZE, 3) and box is None:
+            if source.shape == (size, size, 3) and box is None:
                 return Decoded(source)
-            return Decoded(_resized(_cropped(Image.fromarray(source), box)))
+            return Decoded(_resized(_cropped(Image.fromarray(source), box), size))
         with warnings.catch_warnings(), Image.open(source, formats=formats()) as image:
             warnings.simplefilter("ignore")  # of what is unusual in a file that can be read
             frames, kind = int(getattr(image, "n_frames", 1)), image.format
             upright = _upright(_cropped(image, box))
-            return Decoded(_resized(_rgb(upright, kind, background)), frames)
+            return Decoded(_resized(_rgb(upright, kind, background), size), frames)
     except Image.DecompressionBombError as error:
         raise FewShotError("it has more than 178 million pixels; make it smaller") from error
     except MemoryError:
@@ -186,9 +190,9 @@ def _rgb(image: Image.Image, kind: str | None, background: Colour) -> Image.Imag
     return image.convert("RGB")
 
 
-def _resized(image: Image.Image) -> NDArray[np.uint8]:
+def _resized(image: Image.Image, size: int) -> NDArray[np.uint8]:
     from PIL import Image
 
     if min(image.size) < MIN_SIDE:
         raise ValueError(f"it has {image.width}x{image.height} pixels, fewer than {MIN_SIDE} on a side")
-    return np.asarray(image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+    return np.asarray(image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC))

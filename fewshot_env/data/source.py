@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_env.data.inventory import Stock, is_system, take_stock
-from fewshot_env.data.pixels import WHITE, Box, Colour, Decoded, decode
+from fewshot_env.data.pixels import SIZE, WHITE, Box, Colour, Decoded, decode
 from fewshot_env.errors import FewShotError
 
 
@@ -32,10 +32,10 @@ class SourceImage:
     pixels: Path | NDArray[np.uint8]
     box: Box | None = None
 
-    def decode(self, background: Colour = WHITE) -> Decoded:
+    def decode(self, background: Colour = WHITE, size: int = SIZE) -> Decoded:
         """Read the image (fewshot_env.data.pixels.decode); raises FewShotError, with its name, where that fails."""
         try:
-            return decode(self.pixels, self.box, background)
+            return decode(self.pixels, self.box, background, size)
         except FewShotError as error:
             where = self.pixels if isinstance(self.pixels, Path) else self.name
             raise FewShotError(
@@ -57,12 +57,14 @@ class PrepareOptions:
         crop: whether to crop images to their bounding boxes.
         classes: of nested class folders: "leaf" or "top" (fewshot_env.data.folders).
         background: what transparent parts of images are laid over, a colour.
+        size: the side of the prepared images, in pixels.
     """
 
     split: str | None = None
     crop: bool = False
     classes: str = "leaf"
     background: str = "white"
+    size: int = SIZE
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fewshot_env import durable
-from fewshot_env.data.pixels import SIZE, Colour
+from fewshot_env.data.pixels import Colour
 from fewshot_env.data.source import SourceImage
 from fewshot_env.errors import FewShotError
 from fewshot_env.rng import SPLITS
@@ -28,6 +28,7 @@ def write_store(
     progress: Progress,
     skip_broken: bool,
     background: Colour,
+    size: int,
 ) -> None:
     """Write images, sorted by split and class, as a prepared data set.
 
@@ -41,6 +42,7 @@ def write_store(
         progress: wraps the images to show progress while they are read.
         skip_broken: leave out images that cannot be read, and list them in the index ("skipped").
         background: what transparent parts of images are laid over.
+        size: the side of the prepared images, in pixels.
 
     Raises:
         FewShotError: where an image cannot be read, or none with `skip_broken`.
@@ -56,10 +58,10 @@ def write_store(
     several_frames = 0
     splits_of: dict[bytes, set[str]] = {}
     with (folder / "images.npy").open("wb") as out:
-        _header(out, len(order))
+        _header(out, len(order), size)
         for source in progress(order):
             try:
-                decoded = source.decode(background)
+                decoded = source.decode(background, size)
             except FewShotError:
                 if not skip_broken:
                     raise
@@ -76,7 +78,7 @@ def write_store(
             counts[key] = counts.get(key, 0) + 1
             kept.append(source.name)
         out.seek(0)
-        _header(out, len(kept))
+        _header(out, len(kept), size)
     if not kept:
         raise FewShotError(f"none of the {len(order)} images of {name} can be read")
     ends = np.cumsum([0, *counts.values()]).tolist()
@@ -89,7 +91,7 @@ def write_store(
     durable.write(folder / "index.json", json.dumps(index).encode())
 
 
-def _header(out: Any, n: int) -> None:
-    """Write the npy header of uint8 [n, 84, 84, 3]; numpy pads it, so that its length does not depend on n."""
-    layout = {"descr": "|u1", "fortran_order": False, "shape": (n, SIZE, SIZE, 3)}
+def _header(out: Any, n: int, size: int) -> None:
+    """Write the npy header of uint8 [n, size, size, 3]; numpy pads it, so that its length does not depend on n."""
+    layout = {"descr": "|u1", "fortran_order": False, "shape": (n, size, size, 3)}
     np.lib.format.write_array_header_1_0(out, layout)

@@ -42,16 +42,24 @@ def prepare(
         str, typer.Option(metavar="COLOUR", help="What transparent parts are laid over: white, black, '#808080'.")
     ] = "white",
     crop: Annotated[bool, typer.Option("--crop", help="cub: crop images to the bounding box of the bird.")] = False,
+    size: Annotated[
+        int,
+        typer.Option(
+            metavar="PIXELS",
+            help="Height and width of the images, 16 to 512; others than 84 become part of the name: cub-224.",
+        ),
+    ] = 84,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out images that are unreadable or tiny, and list them.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Turn a data set into 84x84 images; it then is an environment by its name."""
+    """Turn a data set into images of one size; it then is an environment by its name."""
     from fewshot_env.data.next_steps import next_steps
     from fewshot_env.data.source import PrepareOptions
     from fewshot_env.datasets import find_dataset
     from fewshot_env.prepare import prepare as prepare_dataset
+    from fewshot_env.store import USUAL_SIZE
     from fewshot_env.store import data_dir as store_dir
     from runners.console.progress import with_progress
 
@@ -65,7 +73,7 @@ def prepare(
         source,
         store_dir(data_dir),
         lambda items: with_progress(items, "preparing", "images"),
-        PrepareOptions(split, crop, classes, background),
+        PrepareOptions(split, crop, classes, background, size),
         skip_broken,
     )
     for broken in store.index["skipped"]:
@@ -73,6 +81,7 @@ def prepare(
     print(f"{store.index['title']} is ready in {store.path}; sha256 {store.index['sha256'][:16]}")
     chosen = [*(["--classes", classes] if classes != "leaf" else []), *(["--crop"] if crop else [])]
     chosen += [*(["--background", background] if background != "white" else []), *(["--skip-broken"] * skip_broken)]
+    chosen += ["--size", str(size)] if size != USUAL_SIZE else []
     print("\n".join([*store.account(), *store.index["notes"], *next_steps(store, source, data_dir, chosen)]))
 
 

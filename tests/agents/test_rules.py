@@ -28,7 +28,7 @@ def test_sizes_of_the_papers_networks():
     assert sum(p.numel() for p in agents.make("turtle", SINE).rule.networks.parameters()) == 1781
 
 
-@pytest.mark.parametrize("name", [n for n in agents.AGENTS if n != "chance"])
+@pytest.mark.parametrize("name", [n for n in agents.AGENTS if n not in ("chance", "protonet")])
 def test_small_images_get_the_padding_that_they_need(name):
     def config(size):
         return agents.make(name, TaskSpec("classification", (3, size, size), 5, 64, (0, 1), (0, 4)), filters=2).config

@@ -16,14 +16,14 @@ def plain_adaptation(agent, support, task):
     start = agent._start(generator)
     order = torch.randint(support.x.shape[1], (config.adapt_steps, config.adapt_batch), generator=generator)
     stats = agent.running[None] if config.bn == "running" and net.n_stats else None
-    fixed, tuned = (start[: net.n_body], start[net.n_body :]) if agent.frozen else (start[:0], start)
+    fixed, tuned = (start[: net.n_body], start[net.n_body :]) if agent.config.body != "adapted" else (start[:0], start)
     tuned = torch.nn.Parameter(tuned.clone())
     optimizer = torch.optim.Adam([tuned], lr=config.adapt_lr)
     x, y = support.x[task : task + 1], support.y[task : task + 1]
 
     def loss(items):
         params = torch.cat([fixed, tuned])[None]
-        if agent.frozen:  # features are those of the whole support
+        if agent.config.body != "adapted":  # features are those of the whole support
             outputs = net.head(tuned[None], net.features(params, x, stats)[:, items])
         else:
             outputs = net(params, x[:, items], stats)
