@@ -6,10 +6,12 @@ import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from agents import exported
 from agents.base import Agent
 from agents.networks import is_custom
 from agents.networks.weights import weights_follow
@@ -34,7 +36,12 @@ def write(file: Path, content: dict[str, Any]) -> None:
 
 
 def read(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read what `write` wrote, without executing code; raises FewShotError for a missing, damaged or foreign file."""
+    """Read what `write`, or agents.exported, wrote, without executing code.
+
+    Raises FewShotError for a missing, damaged or foreign file.
+    """
+    if file.suffix == exported.SUFFIX:
+        return exported.read(file, device)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files that we refuse anyway
@@ -63,17 +70,24 @@ def describe(agent: Agent) -> dict[str, Any]:
     }
 
 
-def save(agent: Agent, file: str | Path) -> None:
+def save(agent: Agent, file: str | Path, about: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Write a trained agent to a file that `agents.load` reads.
 
     Args:
-        agent: any agent; its optimizer's state is saved too.
-        file: the file to write, for example "proto.pt".
+        agent: any agent.
+        file: the file to write: "proto.safetensors" holds the weights and plain words only; any other name, "proto.pt"
+            say, the state of the optimizer, too.
+        about: plain facts to keep beside the weights, for example what it was trained on.
 
     Raises:
-        OSError: where it cannot be written.
+        FewShotError: where a .safetensors file cannot hold the agent's state, which is more than named tensors.
+        OSError: where the file cannot be written.
     """
-    write(Path(file), {"trained": describe(agent), "agent": agent.state()})
+    file = Path(file)
+    if file.suffix == exported.SUFFIX:
+        exported.write(agent, describe(agent), file, about)
+    else:
+        write(file, {"trained": describe(agent), "agent": agent.state(), "about": dict(about)})
 
 
 def load(
@@ -86,7 +100,7 @@ def load(
     """A trained agent in eval mode, from its file alone: no environment, data set or runner is needed.
 
     Args:
-        file: what `agents.save` wrote, or a run's best.pt or last.pt.
+        file: what `agents.save` or `fsl export` wrote, or a run's best.pt or last.pt.
         device: where the agent is to compute.
         cls: its class, where that is not one of fewshot's or of an installed plug-in. A file never imports code.
         spec: its tasks, where their TaskSpec is a class of your own.

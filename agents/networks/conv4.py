@@ -66,7 +66,7 @@ class Conv4Body(Body):
         stats [B, M]: statistics to normalize with, else those of x, which are appended to `seen` if given. Without a
         graph, no map of all items is held that need not be.
         """
-        if not torch.is_grad_enabled() and seen is None and x.shape[1]:
+        if not (torch.is_grad_enabled() or torch.compiler.is_exporting()) and seen is None and x.shape[1]:
             if stats is None:
                 return conv4_features(self, params, x)
             parts = x.split(PART, 1)  # items are independent

@@ -75,6 +75,8 @@ class Encoder(nn.Module):
     def once(self, x: Tensor, stats: Tensor | None) -> Tensor:
         """Features [B, S, F] of items that do not depend on each other, each computed once; stats [M] are for all."""
         of_all = None if stats is None else stats.unsqueeze(0)
+        if torch.compiler.is_exporting():
+            return self.features(x, of_all)
         if not (len(x) and x.shape[1]):
             return x.new_zeros(*x.shape[:2], self.body.n_features)
 

@@ -10,7 +10,9 @@ from runners.cli.bench import bench
 from runners.cli.compare import compare
 from runners.cli.data import data_app
 from runners.cli.eval import eval_
+from runners.cli.export import export
 from runners.cli.list import list_
+from runners.cli.predict import predict
 from runners.cli.replay import replay
 from runners.cli.report import report
 from runners.cli.reproduce import reproduce
@@ -27,6 +29,8 @@ app = typer.Typer(
 TRAIN, INSPECT, PREPARE = "Train and test", "Inspect", "Prepare and measure"
 app.command(rich_help_panel=TRAIN)(run)
 app.command(name="eval", rich_help_panel=TRAIN)(eval_)
+app.command(rich_help_panel=TRAIN)(predict)
+app.command(rich_help_panel=TRAIN)(export)
 app.command(rich_help_panel=TRAIN)(reproduce)
 app.command(name="list", rich_help_panel=INSPECT)(list_)
 app.command(rich_help_panel=INSPECT)(show)

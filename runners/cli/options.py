@@ -35,3 +35,17 @@ Verbose = Annotated[
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+TrainedFile = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The folder of a run, or a file of fsl export (.safetensors).")
+]
+Agent = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE:CLASS", help="Allow the class of your own that a file names; a file imports no code."),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE:FACTORY", help="Allow the network of your own that a file names."),
+]
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; default auto: CUDA if there is one.")
+]

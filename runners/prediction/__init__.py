@@ -1,0 +1,1 @@
+"""Classify new images with a trained agent, and export what classifies them."""

@@ -1,0 +1,285 @@
+"""Predict the classes of new images from a few labelled ones, with a trained agent."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents.base import Agent
+from fewshot_env.data.pixels import colour
+from fewshot_env.episode import Split
+from fewshot_env.errors import FewShotError
+from runners.prediction.images import Found, find_images, find_support, read_images
+from runners.prediction.trained import Trained
+
+UNSURE = 0.5
+"""A prediction is unsure where the second class has more than this share of the first one's probability."""
+
+Seen = Callable[[Path, NDArray[np.uint8]], None]
+"""Is shown every image that was read, uint8 [size, size, 3]."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image.
+
+    Attributes:
+        file: the image.
+        predicted: the most probable class.
+        probabilities: of every class; they sum to 1.
+    """
+
+    file: Path
+    predicted: str
+    probabilities: Mapping[str, float]
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the predicted class."""
+        return self.probabilities[self.predicted]
+
+    @property
+    def unsure(self) -> bool:
+        """Whether another class is almost as probable."""
+        second = sorted(self.probabilities.values())[-2]
+        return second > UNSURE * self.confidence
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The answers for all images.
+
+    Attributes:
+        classes: their names, sorted.
+        support: the number of support images of each class.
+        predictions: one for each image that could be read, in order.
+        unreadable: the others, and why; those of the support, too.
+        notes: how it was done, one line each.
+    """
+
+    classes: tuple[str, ...]
+    support: Mapping[str, int]
+    predictions: tuple[Prediction, ...]
+    unreadable: Mapping[Path, str]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain types."""
+        rows = [
+            {"file": str(p.file), "predicted": p.predicted, "unsure": p.unsure, "probabilities": dict(p.probabilities)}
+            for p in self.predictions
+        ]
+        unreadable = {str(file): reason for file, reason in self.unreadable.items()}
+        return {
+            "classes": list(self.classes), "support": dict(self.support), "predictions": rows,
+            "unreadable": unreadable, "notes": list(self.notes),
+        }  # fmt: skip
+
+    def as_csv(self) -> str:
+        """One line for each image: its file, the predicted class, the probability of every class; unreadable last."""
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["file", "predicted", *(f"p({name})" for name in self.classes)])
+        for p in self.predictions:
+            rows.writerow([p.file, p.predicted, *(f"{p.probabilities[name]:.6f}" for name in self.classes)])
+        rows.writerows([file, "", *[""] * len(self.classes)] for file in self.unreadable)
+        return text.getvalue()
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """An agent that was adapted to labelled images.
+
+    Attributes:
+        agent: in eval mode.
+        adapted: what its `adapt` gave for the support.
+        classes: their names, in the order of its outputs.
+        support: the number of support images of each class.
+        alone: whether images are answered one by one, since it is not known whether others would change the answer.
+        notes: how it was made, one line each.
+    """
+
+    agent: Agent
+    adapted: Any
+    classes: tuple[str, ...]
+    support: Mapping[str, int]
+    alone: bool
+    notes: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Height and width of its images."""
+        return int(self.agent.spec.in_shape[1])
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """[Q, N] of images [Q, 3, size, size] in [0, 1]."""
+        return probabilities(self.agent, self.adapted, x, len(self.classes))
+
+
+def probabilities(agent: Agent, adapted: Any, x: Tensor, n: int) -> Tensor:
+    """Probabilities [Q, n] of images x [Q, 3, size, size] under an adaptation to one task of n classes."""
+    scores = agent.predict(adapted, x.unsqueeze(0))[0, :, :n]
+    return scores.softmax(-1)
+
+
+def make_classifier(
+    trained: Trained,
+    support: Path,
+    transductive: bool,
+    device: torch.device,
+    background: str,
+    settings: Mapping[str, Any],
+    unreadable: dict[Path, str],
+    seen: Mapping[str, Seen] | None = None,
+) -> Classifier:
+    """Adapt a trained agent to a folder of labelled images.
+
+    Args:
+        trained: the agent.
+        support: holds a folder of images for each class.
+        transductive: whether batch normalization uses all images of a call together.
+        device: where to compute.
+        background: what transparent parts of images are laid over, a colour.
+        settings: of the agent, where they differ from those of its training.
+        unreadable: gets the support's images that cannot be read.
+        seen: for each class, is shown its images.
+
+    Raises:
+        FewShotError: where the agent takes no such images or no such number of classes, or a class has no image.
+    """
+    spec = trained.spec
+    shape = spec.in_shape
+    if spec.kind != "classification" or len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
+        raise FewShotError(
+            f"{trained.file} was trained for {spec.kind} of items {'x'.join(map(str, shape))}, not for classification "
+            "of RGB images, so it cannot answer for image files; use a run on images"
+        )
+    classes = find_support(support)
+    changes, how, alone = _statistics(trained, transductive, settings)
+    agent, note = trained.for_classes(len(classes), device, changes)
+    pixels, labels = [], []
+    for label, (name, found) in enumerate(classes.items()):
+        bad = found.unreadable
+        for files, part in read_images(found.files, shape[1], colour(background), bad):
+            pixels.append(part)
+            labels += [label] * len(files)
+            if seen is not None and name in seen:
+                for file, image in zip(files, part, strict=True):
+                    seen[name](file, image)
+        unreadable |= bad
+        if label not in labels:
+            first = next(iter(bad))
+            raise FewShotError(f"no image of {support / name} can be read ({first.name}: {bad[first]}); replace them")
+    counts = {name: labels.count(label) for label, name in enumerate(classes)}
+    x = torch.from_numpy(np.concatenate(pixels)).permute(0, 3, 1, 2).unsqueeze(0)
+    split = Split(x, torch.tensor(labels).unsqueeze(0)).to(device)
+    with torch.no_grad():
+        adapted = agent.adapt(split)
+    shots = sorted(set(counts.values()))
+    of_each = f"{shots[0]}" if len(shots) == 1 else f"{shots[0]} to {shots[-1]}"
+    notes = [f"{agent.name} adapted to {len(classes)} classes with {of_each} images each", how, note]
+    return Classifier(agent, adapted, tuple(classes), counts, alone, tuple(n for n in notes if n))
+
+
+def _statistics(trained: Trained, transductive: bool, settings: Mapping[str, Any]) -> tuple[dict[str, Any], str, bool]:
+    """Settings of batch normalization, how it is done in words, and whether images must be answered one by one."""
+    own = trained.content["trained"]["settings"]
+    if "bn" not in own:
+        alone = "" if transductive else "one by one, so that no answer depends on other images"
+        return dict(settings), f"images are answered {alone or 'all at once (--transductive)'}", not transductive
+    if transductive:
+        return {**settings, "bn": "transductive"}, (
+            "batch normalization uses all images of this call together (--transductive): an answer depends on others"
+        ), False  # fmt: skip
+    bn = settings.get("bn", own["bn"])
+    bn = "support" if bn == "transductive" else bn
+    words = {"support": "the support images", "running": "training"}[bn]
+    return {**settings, "bn": bn}, (
+        f"batch normalization uses the statistics of {words}: no answer depends on the other images"
+    ), False  # fmt: skip
+
+
+def predict(
+    trained: Trained,
+    support: Path,
+    images: Sequence[Path],
+    transductive: bool,
+    device: torch.device,
+    background: str = "white",
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda parts, total: parts,
+    seen_support: Mapping[str, Seen] | None = None,
+    seen: Seen = lambda file, pixels: None,
+) -> Predictions:
+    """Predict the classes of images.
+
+    Args:
+        trained: the agent.
+        support: holds a folder of images for each class.
+        images: files and folders.
+        transductive: whether batch normalization uses all images together.
+        device: where to compute.
+        background: what transparent parts of images are laid over, a colour.
+        settings: of the agent, where they differ from those of its training.
+        progress: wraps the parts that are read, given the number of images.
+        seen_support: for each class, is shown its images.
+        seen: is shown every image.
+
+    Raises:
+        FewShotError: as `make_classifier`, and where there are no images, or none can be read.
+    """
+    queries = find_images(images)
+    unreadable: dict[Path, str] = {}
+    classifier = make_classifier(
+        trained, support, transductive, device, background, settings or {}, unreadable, seen_support
+    )
+    classes = classifier.classes
+    rows: list[Prediction] = []
+    for files, x in _parts(classifier, queries, background, transductive, progress, seen):
+        with torch.no_grad():
+            found = classifier.probabilities(x.to(device).float() / 255)
+        for file, row in zip(files, found.tolist(), strict=True):
+            of_class = dict(zip(classes, row, strict=True))
+            rows.append(Prediction(file, max(of_class, key=of_class.__getitem__), of_class))
+    unreadable |= queries.unreadable
+    if not rows:
+        first = next(iter(queries.unreadable))
+        raise FewShotError(
+            f"none of the {len(queries.unreadable)} images can be read ({first}: {queries.unreadable[first]}); "
+            "name others"
+        )
+    return Predictions(classes, classifier.support, tuple(rows), unreadable, classifier.notes)
+
+
+def _parts(
+    classifier: Classifier,
+    queries: Found,
+    background: str,
+    transductive: bool,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]],
+    seen: Seen,
+) -> Iterator[tuple[list[Path], Tensor]]:
+    """Files and uint8 [Q, 3, size, size] that are answered together."""
+    read = read_images(queries.files, classifier.size, colour(background), queries.unreadable)
+    whole: list[tuple[list[Path], Tensor]] = []
+    for files, pixels in progress(read, len(queries.files)):
+        for file, image in zip(files, pixels, strict=True):
+            seen(file, image)
+        x = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        if transductive:
+            whole.append((files, x))
+        elif classifier.alone:
+            yield from (([file], x[i : i + 1]) for i, file in enumerate(files))
+        else:
+            yield files, x
+    if whole:
+        yield [file for files, _ in whole for file in files], torch.cat([x for _, x in whole])

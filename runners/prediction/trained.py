@@ -1,0 +1,105 @@
+"""Trained: a trained agent, in a run's folder or in a file, made ready for a new task of any number of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents import registry as agent_registry
+from agents import saved
+from agents.base import Agent
+from agents.networks import is_custom
+from fewshot_env.episode import TaskSpec
+from fewshot_env.errors import FewShotError
+from fewshot_env.plugins import name_of
+from runners.storage.schemas import must_exist, read_settings
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a trained agent is made from.
+
+    Attributes:
+        file: the checkpoint, or the exported file.
+        content: what it holds.
+        cls: the agent's class, where it is one of somebody's own.
+        network: module:factory, where the network is one of somebody's own.
+    """
+
+    file: Path
+    content: Mapping[str, Any]
+    cls: type[Agent] | None = None
+    network: str | None = None
+
+    @classmethod
+    def open(cls, source: Path, agent: str | None = None, network: str | None = None) -> Trained:
+        """Read a run's folder (its best weights) or a file of `fsl export` or `agents.save`.
+
+        Args:
+            source: the folder or file.
+            agent: module:Class, where the agent's class is no known one. A file never imports code; the folder of a run
+                names its classes itself.
+            network: module:factory, likewise.
+
+        Raises:
+            FewShotError: where nothing is there, or it is damaged, of an older version, or needs a name.
+        """
+        must_exist(source)
+        if source.is_dir():
+            settings = read_settings(source)
+            own = str(settings["agent"]), str(settings.get("agent.network"))
+            agent = agent or (own[0] if ":" in own[0] else None)
+            network = network or (own[1] if is_custom(own[1]) else None)
+            source = source / "best.pt"
+        content = saved.read(source)
+        if "trained" not in content:
+            raise FewShotError(f"{source} was saved by a version that did not describe its agent; train it again")
+        own_class = None if agent is None else agent_registry.find(agent).load()
+        if own_class is not None and ":" not in str(content["trained"]["agent"]):
+            own_class = None  # a known name says enough
+        return cls(source, content, own_class, network)
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The tasks that it was trained on."""
+        return saved.spec_from(self.content["trained"])
+
+    def make(self, spec: TaskSpec, device: torch.device, changes: Mapping[str, Any]) -> Agent:
+        """The agent for tasks of `spec`; raises FewShotError where its weights do not fit these."""
+        name, network = str(self.content["trained"]["agent"]), self.content["trained"]["settings"].get("network", "")
+        if ":" in name and self.cls is None:
+            raise FewShotError(f"{self.file} holds an agent of the class {name}, and a file never imports code; allow "
+                               f"it by name: --agent {name}")  # fmt: skip
+        if is_custom(str(network)) and self.network is None:
+            raise FewShotError(f"{self.file} has the network {network}, and a file never imports code; allow it by "
+                               f"name: --network {network}")  # fmt: skip
+        own = {} if self.network is None else {"network": self.network}
+        agent = saved.rebuild(self.content, self.file, device, self.cls, spec, **own, **changes)
+        agent.name = name if self.cls is None else name_of(self.cls)
+        return agent
+
+    def for_classes(self, n: int, device: torch.device, changes: Mapping[str, Any]) -> tuple[Agent, str]:
+        """The agent for tasks of n classes, and what must be said about it ("" where n is as in training).
+
+        A method that makes its head for each task takes any number; one that learns its head takes the number that it
+        was trained with, or fewer, for which outputs are left unused.
+        """
+        spec = self.spec
+        trained = spec.n_outputs
+        if n == trained:
+            return self.make(spec, device, changes), ""
+        try:
+            return self.make(replace(spec, n_outputs=n, y_range=(0.0, n - 1.0)), device, changes), ""
+        except FewShotError:
+            agent = self.make(spec, device, changes)  # what else is wrong is said here
+        if n > trained:
+            raise FewShotError(
+                f"{agent.name} was trained with outputs for {trained} classes, but the support has {n}; give at most "
+                f"{trained}, or train with --n-way {n}, or an agent that makes its head for every task (protonet, "
+                "simpleshot, finetuning, baseline++)"
+            )
+        return agent, f"{agent.name} was trained with {trained} classes; of its outputs the first {n} are used"
