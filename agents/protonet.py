@@ -3,7 +3,8 @@
     c_n = mean of f(x) over the support of class n,   logit_n(x) = -|f(x) - c_n|^2        (Eq. 1 and 2)
 
 Expanded, -|z - c|^2 = 2 c.z - |c|^2 - |z|^2. The last term is the same for every class, so the probabilities are those
-of a linear classifier with weights 2 c and bias -|c|^2 (their Eq. 8): adaptation only sets a head.
+of a linear classifier with weights 2 c and bias -|c|^2 (their Eq. 8): adaptation only sets a head. With L2-normalized
+features, which a network that was trained otherwise needs, the head has the distances themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from agents.base import AgentConfig
-from agents.networks import LinearHead, Network
+from agents.networks import Head, LinearHead, NearestMeanHead, Network
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
 from fewshot_env.errors import FewShotError
@@ -27,6 +28,14 @@ class ProtoNetConfig(NeuralConfig):
 
     body: Literal["learned", "frozen"] = Field("learned", description="the embedding: learned in meta-training, or "
                                                "frozen (keeps its first weights, so there is no training)")  # fmt: skip
+    normalize: bool = Field(
+        default_factory=lambda data: data.get("body") == "frozen",
+        description="L2-normalize features before means and distances are taken",
+        json_schema_extra={"default_in_words": "false; true where body is frozen, whose features had another purpose"},
+    )
+    scale: float = Field(
+        10.0, gt=0, description="factor on the squared distances of normalized features, which are 4 at most"
+    )
     padding: int = Field(1, ge=0, le=1, description="padding of Conv4's convolutions: 1 as Snell et al.")
 
     @classmethod
@@ -46,6 +55,7 @@ class ProtoNet(NeuralAgent):
 
     Config: ClassVar[type[AgentConfig]] = ProtoNetConfig
     stackable = True
+    config: ProtoNetConfig
 
     @classmethod
     def learns_with(cls, spec: TaskSpec, config: AgentConfig) -> bool:
@@ -56,13 +66,19 @@ class ProtoNet(NeuralAgent):
         if spec.kind != "classification":
             raise FewShotError("ProtoNet compares with class means, and regression has no classes; try maml or turtle")
         super().__init__(spec, config)
-        self.net = Network(self.body, LinearHead(self.body.n_features, spec.n_outputs), config.at_once)
+        sizes = self.body.n_features, spec.n_outputs
+        head: Head = NearestMeanHead(*sizes, config.scale) if config.normalize else LinearHead(*sizes)
+        self.net = Network(self.body, head, config.at_once)
 
     def adapt(self, support: Split) -> Adapted:
         """A head made of the class means of the support's features; equal scores where S = 0."""
         items, stats = self.encode(support)
-        means = class_means(items.x, items.labels, self.spec.n_outputs)
-        head = torch.cat([2 * means.flatten(1), -means.square().sum(-1)], 1)
+        features = F.normalize(items.x, dim=-1) if self.config.normalize else items.x
+        means = class_means(features, items.labels, self.spec.n_outputs)
+        last = means.new_zeros(len(means), means.shape[2])  # no centre
+        if not self.config.normalize:
+            means, last = 2 * means, -means.square().sum(-1)
+        head = torch.cat([means.flatten(1), last], 1)
         return Adapted(head, head.new_zeros(len(head), 0), stats)
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:

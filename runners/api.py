@@ -1,4 +1,4 @@
-"""The Python interface of the command line: `runners.run`, `runners.evaluate` and `runners.load`.
+"""The Python interface of the command line: `runners.run`, `runners.evaluate`, `runners.predict` and `runners.load`.
 
 Settings are those of `--set`, as a mapping: `{"train_tasks": 500, "agent.inner_lr": 0.02}`.
 """
@@ -6,7 +6,7 @@ Settings are those of `--set`, as a mapping: `{"train_tasks": 500, "agent.inner_
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from fewshot_env.store import expanded
 if TYPE_CHECKING:
     from agents.base import Agent
     from fewshot_env.sampler import TaskSampler
+    from runners.prediction.predict import Predictions
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,12 @@ def evaluate(
     """Test a run's best weights on frozen episodes, as `fsl eval` does.
 
     Args:
-        folder: the run's.
+        folder: the run's, or a file of `fsl export`.
         env: the environment to test on, as for `run`; default the run's own target.
         settings: what differs from the run's, for example {"env.n_shot": 5}.
 
     Returns:
-        The result, which is also written into the run's folder.
+        The result, which is also written into the run's folder, if there is one.
 
     Raises:
         FewShotError: where there are no weights, or they do not fit.
@@ -127,6 +128,51 @@ def evaluate(
     name = env if env is None or isinstance(env, str) else name_of(env)
     with _process_kept():
         return retest(expanded(folder), name, dict(settings))[0]
+
+
+def predict(
+    run: str | Path,
+    support: str | Path,
+    images: str | Path | Sequence[str | Path],
+    transductive: bool = False,
+    background: str = "white",
+    device: str = "auto",
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    agent: str | None = None,
+    network: str | None = None,
+) -> Predictions:
+    """Classify images with a trained agent, from a few labelled ones, as `fsl predict` does.
+
+    Args:
+        run: the folder of a run on images, or a file of `fsl export`.
+        support: a folder with a folder of labelled images for each class; the classes need not be those of training.
+        images: files and folders of images to classify.
+        transductive: normalize over all images together; an answer then depends on the others.
+        background: what transparent parts of images are laid over, a colour.
+        device: cpu, cuda, cuda:1, ...; auto is CUDA if there is one.
+        settings: of the agent, where they differ from those of its training: {"eval_steps": 20}.
+        agent: module:Class, where a file holds an agent of your own class.
+        network: module:factory, likewise.
+
+    Returns:
+        `predictions` (file, predicted, probabilities, confidence, unsure) in the order of the images, `classes`,
+        `unreadable` with reasons, and `notes`; `as_csv()` and `as_json()`.
+
+    Raises:
+        FewShotError: where the agent takes no images or no such number of classes, or no image can be read.
+
+    Example:
+        >>> found = runners.predict("runs/NAME", "labelled", "new")
+        >>> [(p.file.name, p.predicted, p.confidence) for p in found.predictions]
+    """
+    from runners.prediction.command import predict_and_write
+
+    places = [images] if isinstance(images, str | Path) else images
+    with _process_kept():
+        return predict_and_write(
+            expanded(run), expanded(support), [expanded(place) for place in places], None, None, transductive, device,
+            background, settings, agent, network,
+        )  # fmt: skip
 
 
 def load(folder: str | Path) -> Agent:

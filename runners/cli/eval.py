@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from runners.cli import completion as complete
-from runners.cli.options import DataDir, Json, Quiet, RunFolder, Verbose
+from runners.cli.options import Agent, DataDir, Json, Network, Quiet, TrainedFile, Verbose
 from runners.console.output import log, output
 
 
 def eval_(
-    run: RunFolder,
+    run: TrainedFile,
     env: Annotated[
         str | None,
         typer.Option(
@@ -30,6 +30,11 @@ def eval_(
             help="A setting to change for this test: env.n_shot=5.",
         ),
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ..., auto; default as in the run.")
+    ] = None,
+    agent: Agent = None,
+    network: Network = None,
     data_dir: DataDir = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -41,6 +46,8 @@ def eval_(
     changes = read_pairs(set_ or [])
     if tasks is not None:
         changes["test_tasks"] = tasks
+    if device is not None:
+        changes["device"] = device
     if data_dir is not None:
         changes["env.data_dir"] = str(data_dir.expanduser().absolute())
     with output(as_json, quiet, verbose) as emit:
@@ -48,6 +55,7 @@ def eval_(
         from runners.evaluation.result import remarks
         from runners.evaluation.retest import retest
 
-        result, file = retest(run, env, changes)
-        emit(result | {"file": str(file)}, f"test on {result['env']}: {in_words(result)}{remarks([result])}")
-        log.info(f"written to {file}")
+        result, file = retest(run, env, changes, agent, network)
+        emit(result | {"file": file and str(file)}, f"test on {result['env']}: {in_words(result)}{remarks([result])}")
+        if file is not None:
+            log.info(f"written to {file}")

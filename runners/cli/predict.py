@@ -17,8 +17,12 @@ def predict(
         Path, typer.Option(metavar="DIR", help="A folder with a folder of a few labelled images for each class.")
     ],
     images: Annotated[
-        list[Path], typer.Option(metavar="PATH", help="New images: files or folders. Give it several times for more.")
+        list[Path],
+        typer.Option(metavar="PATH", help="New images: files or folders; several, or the option several times."),
     ],
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="More images, so that --images *.jpg works.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A CSV: file, predicted class, probability of every class.")
     ] = None,
@@ -58,7 +62,17 @@ def predict(
             if file is not None and not file.absolute().parent.is_dir():
                 raise FewShotError(f"there is no folder {file.absolute().parent} to write {file.name} into; make it")
         found = predict_and_write(
-            run, support, images, out, html, transductive, device, background, settings, agent, network
+            run,
+            support,
+            [*images, *(more or [])],
+            out,
+            html,
+            transductive,
+            device,
+            background,
+            settings,
+            agent,
+            network,
         )
         for file, reason in found.unreadable.items():
             log.warning(f"fsl: not answered: {file} ({reason})")

@@ -30,21 +30,27 @@ from runners.storage.run_folder import write_json
 from runners.storage.schemas import read_preset, read_settings
 
 
-def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, Any], Path]:
-    """Evaluate a run's best weights on frozen test episodes.
+def retest(
+    source: Path, env: str | None, changes: Settings, agent: str | None = None, network: str | None = None
+) -> tuple[dict[str, Any], Path | None]:
+    """Evaluate a run's best weights, or a file of `fsl export`, on frozen test episodes.
 
     Args:
-        folder: the run's.
+        source: the run's folder, or the file.
         env: the environment to test on; None: the run's own target.
         changes: settings that differ from the run's.
+        agent: module:Class, which allows a file to name a class of somebody's own.
+        network: module:factory, likewise.
 
     Returns:
-        The result, and the file in the run's folder that holds it.
+        The result, and the file in the run's folder that holds it; none for an exported file, where nothing is written.
 
     Raises:
         FewShotError: where the run has no usable weights or `env` has other spaces.
     """
-    settings = read_settings(folder)
+    exported = source.is_file()
+    settings, folder = (_settings_of(source, env, agent, network), source) if exported else (
+        read_settings(source), source)  # fmt: skip
     if "agent" in changes or "env" in changes:
         raise FewShotError("--set may change settings of the agent, not the agent; name another environment with --env")
     if changes.get("agent.bn", settings.get("agent.bn")) == "running" != settings.get("agent.bn"):
@@ -57,10 +63,10 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
         )
     own = EnvPair.parse(str(settings["env"]), data_dir_of(settings | changes))
     pair = EnvPair(own.source, (wanted or own).target)
-    plan = make_plan(_fitting(settings | changes, pair, changes) | {"env": str(pair)}, read_preset(folder))
+    plan = make_plan(_fitting(settings | changes, pair, changes) | {"env": str(pair)}, _preset_of(source))
     tune(plan.run.threads)
-    content = checkpoint.load(folder / "best.pt", plan.device)
-    agent, tested, cut = _agent_for(plan, settings, folder, content, changes)
+    content = checkpoint.load(source if exported else folder / "best.pt", plan.device)
+    tested_agent, tested, cut = _agent_for(plan, settings, folder, content, changes)
     same_tasks = not any(key.startswith("env.") and key != "env.data_dir" for key in changes)
     if same_tasks and content.get("tasks") not in (None, "", plan.make_env("train", 1).sampler.fingerprint):
         log.warning(
@@ -70,21 +76,47 @@ def retest(folder: Path, env: str | None, changes: Settings) -> tuple[dict[str, 
     test_env = plan.make_env("test", plan.run.eval_batch)
     seeds = frozen_seeds("test", plan.run.test_tasks)
     with progress("testing", len(seeds), "tasks") as report:
-        (scores,) = evaluate(agent, test_env, seeds, lambda done: report(done, ""))
+        (scores,) = evaluate(tested_agent, test_env, seeds, lambda done: report(done, ""))
     result = build(plan, test_env, seeds, scores) | {"run": folder.name, "best_at_tasks": tested}
     result |= {"preset": plan.preset} | ({"outputs_cut": cut} if cut else {})
+    if exported:
+        return result, None
     version = short_hash([result["episode_hash"], result["settings"]])
     what = "eval-" + file_name(plan.pair.target.name)
     file = folder / f"{what}-{version}.json"
     try:
         if any(map(math.isnan, scores)):
-            save_diverged(RunPlace(folder, plan.settings, tested), agent, test_env.sampler, what, seeds, scores)
+            save_diverged(RunPlace(folder, plan.settings, tested), tested_agent, test_env.sampler, what, seeds, scores)
         write_json(file, result)
     except OSError as error:
         raise FewShotError(
             f"{file} cannot be written ({error.strerror or error}); mend that, and test again"
         ) from error
     return result, file
+
+
+def _preset_of(source: Path) -> str:
+    if source.is_file():
+        return str(checkpoint.load(source)["about"].get("preset", "paper"))
+    return read_preset(source)
+
+
+def _settings_of(file: Path, env: str | None, agent: str | None, network: str | None) -> Settings:
+    """The settings of the run that a file was exported from; raises FewShotError where it would have to import code."""
+    content = checkpoint.load(file)
+    settings = dict(content.get("about", {}).get("settings") or {})
+    if not settings:
+        raise FewShotError(f"{file} does not say what it was trained on; test the folder of its run")
+    allowed = {"agent": agent, "agent.network": network, "env": env}
+    options = {"agent": "--agent", "agent.network": "--network", "env": "--env"}
+    for key, given in allowed.items():
+        named = str(settings.get(key, ""))
+        own = is_custom(named) if key == "agent.network" else ":" in named
+        if own and given is None:
+            raise FewShotError(f"{file} names {named}, and a file never imports code; allow it by name: "
+                               f"{options[key]} {named}")  # fmt: skip
+        settings |= {key: given} if own else {}
+    return settings
 
 
 def _verify_shape(plan: Plan, content: dict[str, Any], folder: Path) -> None:
@@ -165,7 +197,7 @@ def best_agent(
     Raises:
         FewShotError: where there are no weights, or they do not fit.
     """
-    file = folder / "best.pt"
+    file = folder if folder.is_file() else folder / "best.pt"
     content = checkpoint.load(file, plan.device) if content is None else content
     with weights_follow():
         agent = plan.make_agent()
@@ -173,6 +205,8 @@ def best_agent(
         agent.load_state(content["agent"])
     except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise FewShotError(f"the weights of {folder} do not fit what was changed ({changed})") from error
+    if folder.is_file():
+        return agent.eval(), int(content["about"].get("tasks_seen", 0))
     return agent.eval(), checkpoint.fitting(RunProgress, content, file).tasks_seen
 
 

@@ -18,7 +18,7 @@ from fewshot_env import durable
 from fewshot_env.errors import FewShotError, said
 from runners.prediction.predict import Classifier, make_classifier, probabilities
 from runners.prediction.trained import Trained
-from runners.storage.schemas import read_result, read_settings
+from runners.storage.schemas import read_preset, read_result, read_settings
 
 OPSET = 18
 
@@ -95,6 +95,8 @@ def _about(trained: Trained) -> dict[str, Any]:
         return dict(trained.content["about"])
     folder = trained.file.parent
     about: dict[str, Any] = {"settings": read_settings(folder), "run": folder.resolve().name}
+    about["preset"] = read_preset(folder)
+    about["tasks_seen"] = trained.content.get("tasks_seen")
     try:
         result = read_result(folder)
         about["result"] = {k: result[k] for k in ("env", "metric", "mean", "ci95", "tasks", "trained_tasks")}
