@@ -156,9 +156,11 @@ class NeuralAgent(Agent):
         if encoder is None:
             return support, None
         stats = self.stats_while_adapting(len(x))
+        if not x.shape[1]:
+            return replace(support, x=x.new_zeros(len(x), 0, self.backbone.n_features)), stats
         if self._independent():
             return replace(support, x=encoder.once(x, self.running if self.backbone.n_stats else None)), stats
-        if self.config.bn == "support" and x.shape[1] and self.backbone.n_stats:
+        if self.config.bn == "support" and self.backbone.n_stats:
             features, stats = encoder.with_statistics(x)
             return replace(support, x=features), stats
         return replace(support, x=encoder.features(x, stats)), stats

@@ -16,6 +16,7 @@ from agents.networks import is_custom
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
 from fewshot_env.plugins import name_of
+from fewshot_env.settings import validate
 from runners.storage.schemas import must_exist, read_settings
 
 
@@ -77,6 +78,9 @@ class Trained:
         if is_custom(str(network)) and self.network is None:
             raise FewShotError(f"{self.file} has the network {network}, and a file never imports code; allow it by "
                                f"name: --network {network}")  # fmt: skip
+        if changes:
+            agent_registry.load_plugins()
+            validate((self.cls or agent_registry.find(name).load()).Config, changes, "agent.")
         own = {} if self.network is None else {"network": self.network}
         agent = saved.rebuild(self.content, self.file, device, self.cls, spec, **own, **changes)
         agent.name = name if self.cls is None else name_of(self.cls)

@@ -197,9 +197,12 @@ def test_a_download_that_fails_says_so_and_begins_anew(served, archive, tmp_path
 def test_a_whole_download_is_not_fetched_twice(served, tmp_path, capsys, monkeypatch):
     from fewshot_env.data import write
 
+    def fail(*args):
+        raise ValueError("no header")
+
     with monkeypatch.context() as patch:
-        patch.setattr(write, "SIZE", -1)  # the preparation fails after the download
-        with pytest.raises(ValueError, match="dimension"):
+        patch.setattr(write, "_header", fail)  # the preparation fails after the download
+        with pytest.raises(ValueError, match="no header"):
             prepare("cub", None, tmp_path / "s")
     assert download(tmp_path / "s") == 0
     assert len(Server.asked) == 1
