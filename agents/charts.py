@@ -47,7 +47,7 @@ def update_by_gradient(seen: Mapping[str, tuple[Tensor, Tensor]], bins: int = 31
     edges = torch.linspace(-widest, widest, bins + 1)
     lines, bands = {}, {}
     for name, (grads, updates) in met.items():
-        place = torch.bucketize(grads, edges) - 1
+        place = torch.bucketize(grads.contiguous(), edges) - 1
         of_bin = [updates[(place == i) & (grads != 0)] for i in range(bins)]
         nothing = torch.full((3,), torch.nan)
         low, lines[name], high = torch.stack([quantiles(v) if len(v) > 2 else nothing for v in of_bin]).unbind(1)

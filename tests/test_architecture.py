@@ -19,6 +19,7 @@ ORDER = {  # files and folders of a package, top to bottom: each row imports fro
         "reproduce",
         "reporting",
         "training",
+        "prediction",
         "evaluation",
         "loggers",
         "storage",
@@ -27,7 +28,7 @@ ORDER = {  # files and folders of a package, top to bottom: each row imports fro
         "console",
     ],
     "agents": [
-        "__init__ maml turtle meta_lstm transfer chance check saved",
+        "__init__ maml turtle meta_lstm transfer protonet simpleshot chance check saved exported",
         "registry",  # loads the methods above by name
         "gradient_based neural base charts",
         "engine",

@@ -35,7 +35,7 @@ EXAMPLES = {
 }
 
 
-OF_OTHER_TESTS = ("class Reptile", "def small(in_shape)", "FLOWERS")
+OF_OTHER_TESTS = ("class Reptile", "FLOWERS")
 """Blocks of the pages that are no part of a package: tests/agents and tests/fewshot_env run them."""
 
 

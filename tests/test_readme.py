@@ -25,7 +25,14 @@ TEXT = "\n".join(PAGES.values()).replace("\\\n", " ").replace(" && .venv/bin/", 
 COMMANDS = sorted({line.strip() for line in TEXT.splitlines() if line.startswith("    fsl ")})
 CUSTOM = "ridge:|reptile:|my_networks:"
 """Code that the pages show: run by tests of its own."""
-STAND_INS = {"mini": "glyphs", "cub": "textures", "my-birds": "textures", "steps": "sine", "discriminant": "maml"}
+STAND_INS = {
+    "mini": "glyphs",
+    "cub": "textures",
+    "cub-224": "textures",
+    "my-birds": "textures",
+    "steps": "sine",
+    "discriminant": "maml",
+}
 STAND_INS |= {
     "omniglot": "glyphs",
     "ENV": "glyphs",

@@ -15,7 +15,7 @@ from fewshot_env.errors import FewShotError
 from tests.helpers.agents import IMAGES, agent_meta_loss, batch_of_tasks, gradients, relative_error
 from tests.helpers.cli import ROOT, main, only_run, result_of, sets
 
-PAGE = (ROOT / "docs" / "new-agent.md").read_text()
+PAGE = (ROOT / "docs" / "networks.md").read_text()
 (CODE,) = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "def small(in_shape)" in block]
 SETTINGS = {"inner_steps": 2, "inner_clip": None, "task_clip": None}
 FAST = {"maml": {"inner_lr": 0.1}, "turtle": {"hidden_layers": 1}, "lstm-enhanced": {"hidden_units": 3}}

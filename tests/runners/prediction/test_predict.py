@@ -18,7 +18,7 @@ from fewshot_env.errors import FewShotError
 from fewshot_env.prepare import prepare
 from runners.prediction.images import read_images
 from tests.helpers.cli import main
-from tests.runners.prediction.conftest import NAMES, SIZE, draw
+from tests.helpers.photos import NAMES, draw
 
 ALL = ["maml", "turtle", "lstm", "protonet", "simpleshot", "finetuning", "baseline++", "scratch", "chance"]
 
@@ -271,4 +271,3 @@ def test_a_folder_of_a_run_may_name_a_network_of_ones_own(photos, tmp_path, monk
     assert "my_nets" not in sys.modules
     again = runners.predict(file, photos / "support", photos / "new", network="my_nets:tiny")
     assert again.predictions == found.predictions
-    assert SIZE == 28
