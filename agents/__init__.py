@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from agents.registry import AGENTS, AgentSpec, find, register
@@ -59,8 +61,8 @@ def load(
     return saved.load(file, device, cls, spec, **changes)
 
 
-def save(agent: Agent, file: str | Path) -> None:
+def save(agent: Agent, file: str | Path, about: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Write a trained agent to a file that `agents.load` reads; see agents.saved.save."""
     from agents import saved
 
-    saved.save(agent, file)
+    saved.save(agent, file, about)

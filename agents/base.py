@@ -102,8 +102,12 @@ class Agent(nn.Module, ABC):
     """True where every parameter has independent runs as its first axis, so that seeds train side by side
     (agents.engine.stack). A subclass that changes what is computed must say so itself."""
 
+    answers_alone: ClassVar[bool] = False
+    """True where `predict` answers every query item as if it were the only one, batch normalization over the query
+    (agent.bn=transductive) apart. A subclass that changes `predict` must say so itself."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Set the grad mode around what a subclass defines; drop `stackable` where it changes what is computed."""
+        """Set the grad mode around what a subclass defines; drop promises that hold for what it replaces no more."""
         super().__init_subclass__(**kwargs)
         order = cls.__mro__
         for name in _GRAPHED:
@@ -113,6 +117,9 @@ class Agent(nn.Module, ABC):
         declared = next(i for i, c in enumerate(order) if "stackable" in c.__dict__)
         if any(_COMPUTES & c.__dict__.keys() for c in order[:declared]):
             cls.stackable = False
+        declared = next(i for i, c in enumerate(order) if "answers_alone" in c.__dict__)
+        if any(_ANSWERS & c.__dict__.keys() for c in order[:declared]):
+            cls.answers_alone = False
 
     def __init__(self, spec: TaskSpec, config: AgentConfig) -> None:
         super().__init__()
@@ -293,6 +300,9 @@ _COMPUTES = {
     "update_statistics",
 }  # fmt: skip
 """Methods that decide what is computed; written for one run unless their class says `stackable = True`."""
+
+_ANSWERS = {"predict", "predict_with", "query_features"}
+"""Methods that decide how a query is answered."""
 
 _BYPASSED = {
     "meta_update": "override meta_gradient (what is learned from) or make_optimizer (how)",

@@ -12,6 +12,7 @@ from fewshot_env.episode import Split
 class Chance(Agent):
     """Answers with equal scores for every class (accuracy 1 / n_way), or with the mean support answer."""
 
+    answers_alone = True
     learns = False
 
     def adapt(self, support: Split) -> Tensor:

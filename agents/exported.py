@@ -33,7 +33,7 @@ def write(agent: Agent, description: Mapping[str, Any], file: Path, about: Mappi
             f"the state of {type(agent).__name__} is more than named tensors, which {SUFFIX} cannot hold; save it to "
             "a .pt file"
         )
-    header = {**FORMAT, "trained": json.dumps(description), "about": json.dumps(about)}
+    header = {**FORMAT, "trained": json.dumps(description), "about": json.dumps(dict(about))}
     tensors = {name: v.detach().cpu().clone().contiguous() for name, v in state["weights"].items()}
     durable.write(file, save(tensors, header))
 
@@ -62,4 +62,14 @@ def read(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise
     except Exception as error:  # a damaged file
         raise FewShotError(f"{file} is damaged ({error}); export it again") from error
+    _verify(described, file)
     return {**described, "agent": {"weights": weights, "optimizer": None}}
+
+
+def _verify(described: Mapping[str, Any], file: Path) -> None:
+    """Raise FewShotError where a header is not as `write` writes it."""
+    about = described["about"]
+    if not (isinstance(about, dict) and isinstance(about.get("settings", {}), dict)):
+        raise FewShotError(
+            f"{file} is damaged (its header says nothing about the run in the usual form); export it again"
+        )

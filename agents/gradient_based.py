@@ -18,7 +18,7 @@ from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
 
 INNER_CLIP = "bound on each element of the inner loop's gradients"
-TASK_CLIP = "bound on each element of each task's gradient of the initialization, before tasks are summed"
+TASK_CLIP = "bound on each element of each task's gradient of the weights that adapt, before tasks are summed"
 
 
 def published_clip(description: str) -> Any:
@@ -51,6 +51,7 @@ class GradientBasedConfig(NeuralConfig):
 class GradientBased(NeuralAgent):
     """Base learner f_theta whose initialization theta is meta-learned together with the rule's own parameters."""
 
+    answers_alone = True
     Config: ClassVar[type[AgentConfig]] = GradientBasedConfig
     config: GradientBasedConfig
 

@@ -232,6 +232,11 @@ class NeuralAgent(Agent):
         return self.query_features(self.net, adapted, x)
 
 
+def has_running_statistics(settings: Mapping[str, Any]) -> bool:
+    """Whether a trained agent with these settings has running statistics to normalize with."""
+    return settings.get("bn") == "running" or settings.get("body") == "frozen"
+
+
 def _buffer_name(constant: str) -> str:
     """The name of the agent's buffer that holds a constant of the base learner (buffers have no dots)."""
     return "constant_" + constant.replace(".", "_")

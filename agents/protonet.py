@@ -54,6 +54,7 @@ class ProtoNet(NeuralAgent):
     """An embedding that tasks do not change; a task is learned by its class means."""
 
     Config: ClassVar[type[AgentConfig]] = ProtoNetConfig
+    answers_alone = True
     stackable = True
     config: ProtoNetConfig
 

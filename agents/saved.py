@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from agents import exported
 from agents.base import Agent
@@ -20,7 +21,7 @@ from fewshot_env import durable
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
 from fewshot_env.plugins import name_of
-from fewshot_env.settings import validate
+from fewshot_env.settings import fit, validate
 
 FORMAT = {"format": "fewshot-checkpoint", "version": 1}
 
@@ -41,7 +42,7 @@ def read(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     Raises FewShotError for a missing, damaged or foreign file.
     """
     if file.suffix == exported.SUFFIX:
-        return exported.read(file, device)
+        return _verified(exported.read(file, device), file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files that we refuse anyway
@@ -56,6 +57,27 @@ def read(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise FewShotError(
             f"{file} is not a checkpoint of fsl (version {FORMAT['version']}); use another run, or start anew"
         )
+    return _verified(content, file)
+
+
+class _Trained(BaseModel):
+    """The schema of what `describe` gives; files of older versions lack it."""
+
+    agent: str
+    settings: dict[str, Any]
+    spec: dict[str, Any]
+    spec_class: str | None = None
+
+
+def _verified(content: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The content; raises FewShotError where it describes its agent in another form than `describe`."""
+    try:
+        if "trained" in content:
+            described = fit(_Trained, content["trained"])
+            if described.spec.keys() != TaskSpec.__dataclass_fields__.keys():
+                raise ValueError("its tasks have other fields")
+    except ValueError as error:
+        raise FewShotError(f"{file} is damaged ({error}); use another run, or start anew") from error
     return content
 
 
@@ -140,7 +162,9 @@ def rebuild(
         saved, state = content["trained"], content["agent"]
         name, network = str(saved["agent"]), str(saved["settings"].get("network", ""))
         settings, spec = {**saved["settings"], **changes}, spec or spec_from(saved)
-    except (KeyError, TypeError, AttributeError) as error:
+    except FewShotError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FewShotError(f"the checkpoint {file} is damaged; use another run, or start anew") from error
     if cls is None:
         if ":" in name:

@@ -24,7 +24,7 @@ from fewshot_env.episode import Split, TaskSpec
 from fewshot_env.errors import FewShotError
 
 MEMORY = 100
-"""Training minibatches over which the mean feature is taken: all of the first ones, then the latest."""
+"""Training minibatches over which the mean feature is taken: up to this number all alike, then old ones fade."""
 
 
 class SimpleShotConfig(TransferConfig):
@@ -45,6 +45,7 @@ class SimpleShotConfig(TransferConfig):
 class SimpleShot(Transfer):
     """Pre-trained features, nearest class means."""
 
+    answers_alone = True
     Config: ClassVar[type[AgentConfig]] = SimpleShotConfig
     config: SimpleShotConfig
 
@@ -100,5 +101,6 @@ class SimpleShot(Transfer):
         *of_norm, own = sums
         if of_norm:
             super().update_statistics(of_norm)
-        self.minibatches += own[0]
-        self.mean.lerp_(own[1:] / own[0], float(1 / self.minibatches.clamp(max=MEMORY)))
+        new = own[0]
+        self.minibatches += new
+        self.mean.lerp_(own[1:] / new, float((new / self.minibatches.clamp(max=MEMORY)).clamp(max=1)))

@@ -19,6 +19,7 @@ from agents.base import AgentConfig, BoundedInt
 from agents.networks import CosineHead, Head, LinearHead, Network
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
+from fewshot_env.errors import FewShotError
 
 
 class TransferConfig(NeuralConfig):
@@ -29,6 +30,9 @@ class TransferConfig(NeuralConfig):
     adapt_batch: BoundedInt = Field(4, ge=1, description="support items per adaptation step, drawn with replacement")
     adapt_lr: float = Field(0.001, gt=0, description="learning rate of Adam on a new task")
     check_every: BoundedInt = Field(25, ge=1, description="steps between evaluations on the whole support")
+    body: Literal["adapted", "learned", "frozen"] = Field(
+        "learned", description=NeuralConfig.model_fields["body"].description
+    )
 
     @field_validator("meta_batch")
     @classmethod
@@ -43,18 +47,23 @@ class TransferConfig(NeuralConfig):
         return self.pretrain_batch
 
 
-class HeadConfig(TransferConfig):
+class FrozenConfig(TransferConfig):
     """Settings of the baselines that adapt a head."""
 
-    body: Literal["adapted", "learned", "frozen"] = Field(
-        "learned", description=NeuralConfig.model_fields["body"].description
-    )
     bn: Literal["transductive", "support", "running"] = Field(
         "running", description=NeuralConfig.model_fields["bn"].description
     )
 
 
-class BaselinePlusConfig(HeadConfig):
+class ScratchConfig(TransferConfig):
+    """Settings of TrainFromScratch."""
+
+    body: Literal["adapted", "learned", "frozen"] = Field(
+        "adapted", description=NeuralConfig.model_fields["body"].description
+    )
+
+
+class BaselinePlusConfig(FrozenConfig):
     """Settings of Baseline++."""
 
     scale: float = Field(
@@ -69,6 +78,7 @@ class Transfer(NeuralAgent):
     """What the three have in common: pre-training on minibatches, and Adam on a new task's support."""
 
     Config: ClassVar[type[AgentConfig]] = TransferConfig
+    answers_alone = True
     encodes = ("frozen",)  # learned weights of the body lie with those of the head
     config: TransferConfig
 
@@ -80,6 +90,9 @@ class Transfer(NeuralAgent):
 
     def __init__(self, spec: TaskSpec, config: TransferConfig) -> None:
         super().__init__(spec, config)
+        if hasattr(type(self), "frozen"):
+            raise FewShotError(f"{type(self).__name__} sets frozen, which is the setting agent.body since: give its "
+                               "Config the default body = adapted, learned or frozen")  # fmt: skip
         n_base = spec.n_base_classes if spec.kind == "classification" else spec.n_outputs
         self.base_net = Network(self.body, self.make_head(self.body.n_features, n_base), config.at_once)
         self.net = Network(self.body, self.make_head(self.body.n_features, spec.n_outputs), config.at_once)
@@ -162,7 +175,7 @@ class Transfer(NeuralAgent):
 class Finetuning(Transfer):
     """Pre-trained features stay; a new linear head learns the task."""
 
-    Config: ClassVar[type[AgentConfig]] = HeadConfig
+    Config: ClassVar[type[AgentConfig]] = FrozenConfig
 
 
 class BaselinePlus(Transfer):
@@ -179,4 +192,5 @@ class BaselinePlus(Transfer):
 class TrainFromScratch(Transfer):
     """No pre-training: every task starts from the run's one random initialisation and adapts all weights."""
 
+    Config: ClassVar[type[AgentConfig]] = ScratchConfig
     learns = False

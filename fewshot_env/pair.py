@@ -10,7 +10,7 @@ from pathlib import Path
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
 from fewshot_env.registry import EnvEntry, find, is_known
-from fewshot_env.store import data_dir, prepare_command
+from fewshot_env.store import data_dir, is_prepared, prepare_command
 
 
 def file_name(text: str) -> str:
@@ -76,7 +76,9 @@ class EnvPair:
             wanted = target.in_shape if "source" in sizes else source.in_shape
             return f"make them equal with --set env.size={wanted[1]}"
         ends = ((source.in_shape, self.source.name), (target.in_shape, self.target.name))
-        (_, small), ((_, size, _), _) = sorted(ends)
+        (_, small), ((_, size, width), _) = sorted(ends)
+        if source.in_shape[0] != target.in_shape[0] or size != width or not is_prepared(data_dir() / small):
+            return "choose two environments with equal inputs and outputs"
         return f"make them equal, for example: {prepare_command(data_dir() / small, size)}"
 
 

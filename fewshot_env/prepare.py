@@ -17,10 +17,9 @@ from fewshot_env.data.write import Progress, write_store
 from fewshot_env.datasets import BUILT_IN, DATASETS, Dataset, find_dataset
 from fewshot_env.errors import FewShotError, suggest
 from fewshot_env.registry import ENVS, own_entry
-from fewshot_env.store import ImageStore, expanded, sized
+from fewshot_env.store import SIZES, ImageStore, expanded, sized
 
 DEFAULTS = PrepareOptions()
-MIN_SIZE, MAX_SIZE = 16, 512
 
 
 def prepare(
@@ -58,8 +57,8 @@ def prepare(
         >>> birds = prepare("my-birds", Path("my-birds"), data_dir())
     """
     dataset = find_dataset(name)
-    if not MIN_SIZE <= options.size <= MAX_SIZE:
-        raise FewShotError(f"--size is {options.size}, but must lie in {MIN_SIZE} to {MAX_SIZE} pixels")
+    if options.size not in SIZES:
+        raise FewShotError(f"--size is {options.size}, but must lie in {SIZES[0]} to {SIZES[-1]} pixels")
     asked, name = name, sized(name, options.size)
     source = None if source is None else expanded(source)
     _check_name_is_free(name)

@@ -14,7 +14,7 @@ import gymnasium
 
 from fewshot_env import plugins
 from fewshot_env.errors import FewShotError, said, suggest
-from fewshot_env.store import data_dir, prepare_command, prepared_names
+from fewshot_env.store import SIZES, USUAL_SIZE, data_dir, prepare_command, prepared_names
 
 if TYPE_CHECKING:
     from fewshot_env.sampler import SamplerSource, TaskSampler
@@ -91,7 +91,8 @@ def _base_and_size(name: str) -> tuple[str, int]:
     from fewshot_env.datasets import BUILT_IN
 
     base, _, size = name.rpartition("-")
-    return (base, int(size)) if base in BUILT_IN and size.isdecimal() else (name, 0)
+    known = base in BUILT_IN and size.isdecimal() and int(size) in SIZES and int(size) != USUAL_SIZE
+    return (base, int(size)) if known else (name, 0)
 
 
 @cache

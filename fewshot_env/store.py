@@ -26,6 +26,7 @@ from fewshot_env.settings import fit
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 FORMAT = {"format": "fewshot-store", "version": 1}
 USUAL_SIZE = 84
+SIZES = range(16, 513)
 
 
 def data_dir(given: str | Path | None = None) -> Path:

@@ -37,8 +37,9 @@ class FeatureCache:
         first = {name: i for i, name in enumerate(names) if name not in self._kept}
         found = {name: self._kept[name] for name in names if name in self._kept}
         if first:
-            new = compute(items[[*first.values()]])
-            found |= dict(zip(first, new.unbind(), strict=True))
+            with torch.inference_mode(False), torch.no_grad():  # what is kept may be used in training later
+                new = compute(items[[*first.values()]])
+                found |= {name: row.clone() for name, row in zip(first, new, strict=True)}  # a view would keep all
             self._kept |= found
             most = max(1, MOST_BYTES // (new[0].numel() * new.element_size()))
             for name in [*self._kept][: max(0, len(self._kept) - most)]:
@@ -47,8 +48,9 @@ class FeatureCache:
 
 
 def _names(items: Tensor) -> list[bytes]:
-    """A name for each item [n, ...]; one that lies in memory in another order (channels last) may have another name."""
+    """A name for each item [n, ...]: a hash of its bytes as they lie in memory, and of how they lie."""
     strides = items.stride()
     order = sorted(range(1, items.dim()), key=lambda d: -strides[d])
-    dense = items.detach().cpu().permute(0, *order).contiguous().numpy()  # mostly without a copy
-    return [xxh3_128_digest(memoryview(item)) for item in dense]
+    dense = items.detach().cpu().permute(0, *order).contiguous().flatten(1)  # mostly without a copy
+    form = repr((order, items.shape[1:], items.dtype)).encode()
+    return [xxh3_128_digest(form + item.data) for item in dense.view(torch.uint8).numpy()]

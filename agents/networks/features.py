@@ -53,7 +53,7 @@ class Encoder(nn.Module):
 
     def __init__(self, body: Body, frozen: bool) -> None:
         super().__init__()
-        self.body, self.frozen = body, frozen
+        self.body = body
         parts = [body.init(n, s, None).flatten() for n, s in body.shapes.items()]
         first = torch.cat(parts) if parts else torch.zeros(0)
         if frozen:
@@ -62,7 +62,8 @@ class Encoder(nn.Module):
             self.weights = nn.Parameter(first.unsqueeze(0))
         self._net = Network(body, NoHead())
         self._cache = FeatureCache()
-        self._cached_for: tuple[object, ...] = ()
+        self._cached_for: list[tuple[Tensor, int]] = []
+        """What the cached features depend on, and its versions."""
 
     def features(self, x: Tensor, stats: Tensor | None) -> Tensor:
         """Features [B, S, F] of items [B, S, *in_shape]; stats [B, M]: see Body."""
@@ -75,7 +76,7 @@ class Encoder(nn.Module):
     def once(self, x: Tensor, stats: Tensor | None) -> Tensor:
         """Features [B, S, F] of items that do not depend on each other, each computed once; stats [M] are for all."""
         of_all = None if stats is None else stats.unsqueeze(0)
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or (torch.is_grad_enabled() and x.requires_grad):
             return self.features(x, of_all)
         if not (len(x) and x.shape[1]):
             return x.new_zeros(*x.shape[:2], self.body.n_features)
@@ -84,8 +85,9 @@ class Encoder(nn.Module):
             parts = items.unsqueeze(0).split(AT_ONCE, 1)
             return torch.cat([self.features(part, of_all)[0] for part in parts])
 
-        of_now = (self.weights.data_ptr(), self.weights._version, self.weights.dtype, self.weights.device)
-        if of_now != self._cached_for:  # the weights were loaded or moved
+        decides = [self.weights, *([] if stats is None else [stats]), *self.body.constants().values()]
+        of_now = [(value, -1 if value.is_inference() else value._version) for value in decides]
+        if not _same(of_now, self._cached_for):  # something was loaded, moved or changed
             self._cache.clear()
             self._cached_for = of_now
         features: Tensor = self._cache.features(x.flatten(0, 1), compute).unflatten(0, x.shape[:2])
@@ -94,3 +96,8 @@ class Encoder(nn.Module):
     def _of_tasks(self, tasks: int) -> Tensor:
         runs = len(self.weights)
         return self.weights.unsqueeze(1).expand(-1, tasks // runs, -1).reshape(tasks, -1)
+
+
+def _same(now: list[tuple[Tensor, int]], then: list[tuple[Tensor, int]]) -> bool:
+    """Whether these are the same tensors, unchanged."""
+    return len(now) == len(then) and all(a is b and v == w for (a, v), (b, w) in zip(now, then, strict=True))

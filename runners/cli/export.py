@@ -25,9 +25,16 @@ def export(
         Path | None,
         typer.Option(metavar="DIR", help="A folder with a folder of a few labelled images for each class."),
     ] = None,
+    background: Annotated[
+        str, typer.Option(metavar="COLOUR", help="What transparent parts are laid over: white, black, '#808080'.")
+    ] = "white",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the agent to change: agent.eval_steps=20."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the agent to change, for example agent.eval_steps=20 of maml.",
+        ),
     ] = None,
     agent: Agent = None,
     network: Network = None,
@@ -42,7 +49,8 @@ def export(
     from runners.prediction.trained import Trained
 
     with output(as_json, quiet, verbose) as emit:
-        written = write(Trained.open(run, agent, network), out, support, agent_settings(read_pairs(set_ or [])))
+        settings = agent_settings(read_pairs(set_ or []))
+        written = write(Trained.open(run, agent, network), out, support, settings, background)
         lines = [f"{written['file']}: {written['format']}, {written['bytes'] / 1e6:.1f} MB"]
         if "classes" in written:
             lines += [

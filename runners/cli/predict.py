@@ -17,11 +17,11 @@ def predict(
         Path, typer.Option(metavar="DIR", help="A folder with a folder of a few labelled images for each class.")
     ],
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Option(metavar="PATH", help="New images: files or folders; several, or the option several times."),
     ],
     more: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="More images, so that --images *.jpg works.")
+        list[str] | None, typer.Argument(metavar="[IMAGE]...", help="More images, so that --images *.jpg works.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A CSV: file, predicted class, probability of every class.")
@@ -42,7 +42,11 @@ def predict(
     ] = "white",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the agent to change: agent.eval_steps=20."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the agent to change, for example agent.eval_steps=20 of maml.",
+        ),
     ] = None,
     agent: Agent = None,
     network: Network = None,
@@ -58,13 +62,13 @@ def predict(
 
     with output(as_json, quiet, verbose) as emit:
         settings = agent_settings(read_pairs(set_ or []))
-        for file in (out, html):
-            if file is not None and not file.absolute().parent.is_dir():
-                raise FewShotError(f"there is no folder {file.absolute().parent} to write {file.name} into; make it")
+        places = [*images, *(more or [])]
+        if "" in places:
+            raise FewShotError("--images is empty; name files or folders of images")
         found = predict_and_write(
             run,
             support,
-            [*images, *(more or [])],
+            [Path(place) for place in places],
             out,
             html,
             transductive,
@@ -74,6 +78,8 @@ def predict(
             agent,
             network,
         )
+        for file, reason in found.left_out.items():
+            log.warning(f"fsl: left out of the support: {file} ({reason})")
         for file, reason in found.unreadable.items():
             log.warning(f"fsl: not answered: {file} ({reason})")
         emit(found.as_json(), in_words(found, listed=out is None and html is None))

@@ -42,9 +42,10 @@ def usable_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(". ")[0][:100]
+        reason = "there is none of that name" if reason.startswith("Expected one of") else reason
         raise FewShotError(
-            f"device {name!r} cannot be used ({reason}); use --device cpu, or, for a run that was made elsewhere, "
-            "write cpu for device in its config.json"
+            f"device {name!r} cannot be used ({reason}); use --device cpu (to resume a run that was made "
+            "elsewhere, write cpu for device in its config.json)"
         ) from error
     return device
 

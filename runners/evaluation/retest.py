@@ -12,13 +12,14 @@ from agents import saved
 from agents.base import Agent
 from agents.networks import is_custom
 from agents.networks.weights import weights_follow
+from agents.neural import has_running_statistics
 from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair, file_name
 from fewshot_env.sampler import sampler_class
 from fewshot_env.shapes import IntRange, bounds
 from runners.config.machine import tune
 from runners.config.plan import Plan, data_dir_of, load_plugins, make_plan
-from runners.config.settings import Settings
+from runners.config.settings import Settings, section
 from runners.console.output import log
 from runners.console.progress import progress
 from runners.evaluation.evaluate import evaluate, frozen_seeds
@@ -53,7 +54,8 @@ def retest(
         read_settings(source), source)  # fmt: skip
     if "agent" in changes or "env" in changes:
         raise FewShotError("--set may change settings of the agent, not the agent; name another environment with --env")
-    if changes.get("agent.bn", settings.get("agent.bn")) == "running" != settings.get("agent.bn"):
+    trained_with = section(settings, "agent")
+    if changes.get("agent.bn") == "running" and not has_running_statistics(trained_with):
         raise FewShotError("agent.bn=running needs running statistics, which this run did not gather; train with it")
     load_plugins()
     wanted = None if env is None else EnvPair.parse(env, data_dir_of(settings | changes))
@@ -105,6 +107,7 @@ def _settings_of(file: Path, env: str | None, agent: str | None, network: str | 
     """The settings of the run that a file was exported from; raises FewShotError where it would have to import code."""
     content = checkpoint.load(file)
     settings = dict(content.get("about", {}).get("settings") or {})
+    settings |= {f"agent.{key}": value for key, value in content["trained"]["settings"].items() if settings}
     if not settings:
         raise FewShotError(f"{file} does not say what it was trained on; test the folder of its run")
     allowed = {"agent": agent, "agent.network": network, "env": env}

@@ -20,7 +20,9 @@ def agent_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings `agent.NAME` without their prefix; raises FewShotError for others, which mean nothing here."""
     for key in settings:
         if not key.startswith("agent."):
-            raise FewShotError(f"{key} is no setting of the agent; a prediction has those only: agent.eval_steps=20")
+            raise FewShotError(
+                f"{key} is no setting of the agent; only those can change here (fsl show NAME lists them)"
+            )
     return {key.removeprefix("agent."): value for key, value in settings.items()}
 
 
@@ -38,6 +40,9 @@ def predict_and_write(
     network: str | None,
 ) -> Predictions:
     """Predict, and write the CSV and the page where their files are given; see `runners.predict`."""
+    for option, file, endings in (("--out", out, (".csv",)), ("--html", html, (".html", ".htm"))):
+        if file is not None:
+            _verify_target(option, file, endings)
     trained = Trained.open(source, agent, network)
     small, of_support = Thumbnails(), {}
     if html is not None and support.is_dir():
@@ -56,22 +61,36 @@ def predict_and_write(
         *([small] if html is not None else []),
     )  # fmt: skip
     page = None if html is None else render(found, f"Predictions of {source.name}", small, of_support)
-    for file, text in ((out, found.as_csv() if out else ""), (html, page)):
-        if file is not None and text is not None:
-            try:
-                write_text(file, text)
-            except OSError as error:
-                raise FewShotError(
-                    f"{file} cannot be written ({error.strerror or error}); choose another file"
-                ) from error
+    texts = {
+        file: text for file, text in ((out, found.as_csv()), (html, page)) if file is not None and text is not None
+    }
+    new = [file for file in texts if not file.exists()]
+    try:
+        for file, text in texts.items():
+            write_text(file, text)
+    except OSError as error:
+        for file in new:
+            file.unlink(missing_ok=True)
+        raise FewShotError(f"{error.filename} cannot be written ({error.strerror}); choose another file") from error
     return found
+
+
+def _verify_target(option: str, file: Path, endings: tuple[str, ...]) -> None:
+    """Raise FewShotError where a file of this name would surprise, or cannot be."""
+    if file.suffix.lower() not in endings:
+        raise FewShotError(f"{option} is {file}, but must end in {' or '.join(endings)}")
+    if file.is_dir():
+        raise FewShotError(f"{option} is the folder {file}; name a file")
+    if not file.absolute().parent.is_dir():
+        raise FewShotError(f"there is no folder {file.absolute().parent} to write {file.name} into; make it")
 
 
 def in_words(found: Predictions, listed: bool) -> str:
     """A line for each image if `listed`, the number of images of each class, and how it was done."""
     counts = Counter(p.predicted for p in found.predictions)
     unsure = sum(p.unsure for p in found.predictions)
-    summary = f"{len(found.predictions)} images: " + ", ".join(f"{counts[name]} {name}" for name in found.classes)
+    n = len(found.predictions)
+    summary = f"{n} image{'s' * (n != 1)}: " + ", ".join(f"{counts[name]} {name}" for name in found.classes)
     summary += f"; {unsure} unsure" + (f"; {len(found.unreadable)} not answered" if found.unreadable else "")
     rows = [
         f"{p.file}: {p.predicted} ({p.confidence:.2f}{', unsure' if p.unsure else ''})"

@@ -6,6 +6,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ class Adapted(nn.Module):
         return probabilities(self.agent, self.adapted, images, self.n)
 
 
-def export(trained: Trained, out: Path, support: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+def export(
+    trained: Trained, out: Path, support: Path | None, settings: Mapping[str, Any], background: str = "white"
+) -> dict[str, Any]:
     """Write a trained agent (.safetensors), or its classifier of the support's classes (.onnx, .pt2).
 
     Args:
@@ -44,6 +47,7 @@ def export(trained: Trained, out: Path, support: Path | None, settings: Mapping[
         out: the file to write; its ending decides what.
         support: a folder of images for each class, for a classifier.
         settings: of the agent, where they differ from those of its training.
+        background: what transparent parts of the support are laid over, a colour.
 
     Returns:
         The file, its format, its size in bytes, and for a classifier its classes, the image size and the notes.
@@ -55,6 +59,8 @@ def export(trained: Trained, out: Path, support: Path | None, settings: Mapping[
     if out.suffix not in (SUFFIX, *makers):
         raise FewShotError(f"{out} ends in {out.suffix!r}, but must end in {SUFFIX} (the trained agent), or .onnx or "
                            ".pt2 (a classifier, with --support)")  # fmt: skip
+    if out.is_dir():
+        raise FewShotError(f"{out} is a folder; name a file")
     if not out.absolute().parent.is_dir():
         raise FewShotError(f"there is no folder {out.absolute().parent} to write {out.name} into; make it")
     if out.suffix == SUFFIX:
@@ -62,12 +68,17 @@ def export(trained: Trained, out: Path, support: Path | None, settings: Mapping[
             raise FewShotError(f"a {SUFFIX} file holds the trained agent, which adapts to any support; leave out "
                                "--support, or export to .onnx or .pt2")  # fmt: skip
         agent = trained.make(trained.spec, torch.device("cpu"), settings)
-        save(agent, out, _about(trained))
+        save(agent, out, _about(trained, settings))
         return {"file": str(out), "format": "agent", "bytes": out.stat().st_size}
     if support is None:
         raise FewShotError(f"a {out.suffix} file is a classifier of given classes: name their images with --support")
     unreadable: dict[Path, str] = {}
-    classifier = make_classifier(trained, support, False, torch.device("cpu"), "white", settings, unreadable)
+    classifier = make_classifier(trained, support, False, torch.device("cpu"), background, settings, unreadable)
+    if classifier.alone:
+        raise FewShotError(
+            f"{classifier.agent.name} does not say that it answers every image by itself (answers_alone), as a "
+            f"{out.suffix} file would have to; export it to {SUFFIX}"
+        )
     module, images = Adapted(classifier).eval(), torch.rand(2, 3, classifier.size, classifier.size)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as folder:
         part = Path(folder) / out.name
@@ -89,19 +100,20 @@ def export(trained: Trained, out: Path, support: Path | None, settings: Mapping[
     }  # fmt: skip
 
 
-def _about(trained: Trained) -> dict[str, Any]:
-    """Plain facts about a run: its settings and its result; none where the agent comes from a file without them."""
+def _about(trained: Trained, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain facts about a run, where they are known: its settings, and its result if these weights were tested."""
     if "about" in trained.content:
-        return dict(trained.content["about"])
+        return dict(trained.content["about"]) | ({"result": None} if settings else {})
     folder = trained.file.parent
-    about: dict[str, Any] = {"settings": read_settings(folder), "run": folder.resolve().name}
-    about["preset"] = read_preset(folder)
-    about["tasks_seen"] = trained.content.get("tasks_seen")
-    try:
-        result = read_result(folder)
-        about["result"] = {k: result[k] for k in ("env", "metric", "mean", "ci95", "tasks", "trained_tasks")}
-    except FewShotError:  # it is not finished
-        about["result"] = None
+    if not (folder / "config.json").exists():
+        return {}
+    of_run = read_settings(folder)
+    about: dict[str, Any] = {"settings": of_run, "run": folder.resolve().name, "preset": read_preset(folder)}
+    about |= {"tasks_seen": trained.content.get("tasks_seen"), "result": None}
+    if trained.file.name == "best.pt" and not settings:
+        with suppress(FewShotError):  # it is not finished
+            result = read_result(folder)
+            about["result"] = {k: result[k] for k in ("env", "metric", "mean", "ci95", "tasks", "trained_tasks")}
     return about
 
 

@@ -30,7 +30,9 @@ class Found:
         """Everything in a folder and below it."""
         stock = take_stock(folder)
         self.files += stock.images
-        self.unreadable |= dict.fromkeys(stock.no_decoder, "there is no decoder for it here")
+        self.unreadable |= dict.fromkeys(
+            stock.no_decoder, "there is no decoder for it here (heic: pip install 'fewshot[heic]')"
+        )
         self.unreadable |= dict.fromkeys(stock.dangling, "it is a link to a file that is not there")
         self.unreadable |= dict.fromkeys(stock.archives, "it is an archive: unpack it")
         self.unreadable |= dict.fromkeys(stock.hidden, "it is hidden: rename it")
@@ -46,6 +48,15 @@ def find_images(places: Sequence[Path]) -> Found:
             found.add_folder(place)
         else:
             found.files.append(place)
+    once: dict[Path, Path] = {}
+    for file in found.files:
+        once.setdefault(file.absolute(), file)
+    found.files = [*once.values()]
+    if found.unreadable and not found.files:
+        first = next(iter(found.unreadable))
+        raise FewShotError(
+            f"none of the {len(found.unreadable)} images can be read ({first}: {found.unreadable[first]})"
+        )
     if not found.files:
         raise FewShotError(f"there are no images in {', '.join(map(str, places))}; name files or folders of images")
     return found
@@ -66,7 +77,7 @@ def find_support(folder: Path) -> dict[str, Found]:
     if empty := [name for name, found in classes.items() if not (found.files or found.unreadable)]:
         raise FewShotError(f"{folder / empty[0]} holds no images; add some, or remove the folder")
     if len(classes) < 2:
-        raise FewShotError(f"{folder} holds {len(classes)} folders, but a task needs one for each of 2 or more classes")
+        raise FewShotError(f"{folder} holds fewer than two folders, but a task needs one for each of its classes")
     return classes
 
 
@@ -82,7 +93,7 @@ def read_images(
         try:
             return decode(file, None, background, size).rgb
         except FewShotError as error:
-            return str(error)
+            return _why(file, error)
 
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(files), AT_ONCE):
@@ -92,3 +103,12 @@ def read_images(
             good = {file: rgb for file, rgb in pixels.items() if not isinstance(rgb, str)}
             if good:
                 yield [*good], np.stack([*good.values()])
+
+
+def _why(file: Path, error: FewShotError) -> str:
+    """Why an image cannot be read, without its name again."""
+    if file.stat().st_size == 0:
+        return "it is empty"
+    if file.suffix.lower() in (".heic", ".heif"):
+        return "HEIC needs a decoder: pip install 'fewshot[heic]'"
+    return "it is no image of a known format" if "cannot identify image file" in str(error) else str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.base import Agent
+from agents.neural import NeuralAgent, has_running_statistics
 from fewshot_env.data.pixels import colour
 from fewshot_env.episode import Split
 from fewshot_env.errors import FewShotError
@@ -62,7 +64,8 @@ class Predictions:
         classes: their names, sorted.
         support: the number of support images of each class.
         predictions: one for each image that could be read, in order.
-        unreadable: the others, and why; those of the support, too.
+        unreadable: the others, and why.
+        left_out: images of the support that cannot be read, and why.
         notes: how it was done, one line each.
     """
 
@@ -70,6 +73,7 @@ class Predictions:
     support: Mapping[str, int]
     predictions: tuple[Prediction, ...]
     unreadable: Mapping[Path, str]
+    left_out: Mapping[Path, str]
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -78,10 +82,12 @@ class Predictions:
             {"file": str(p.file), "predicted": p.predicted, "unsure": p.unsure, "probabilities": dict(p.probabilities)}
             for p in self.predictions
         ]
-        unreadable = {str(file): reason for file, reason in self.unreadable.items()}
+        unreadable, left_out = (
+            {str(file): reason for file, reason in files.items()} for files in (self.unreadable, self.left_out)
+        )
         return {
             "classes": list(self.classes), "support": dict(self.support), "predictions": rows,
-            "unreadable": unreadable, "notes": list(self.notes),
+            "unreadable": unreadable, "left_out_of_support": left_out, "notes": list(self.notes),
         }  # fmt: skip
 
     def as_csv(self) -> str:
@@ -164,8 +170,10 @@ def make_classifier(
             "of RGB images, so it cannot answer for image files; use a run on images"
         )
     classes = find_support(support)
-    changes, how, alone = _statistics(trained, transductive, settings)
+    trained.verify(settings)
+    changes = _normalization(trained, transductive, settings)
     agent, note = trained.for_classes(len(classes), device, changes)
+    alone = not (transductive or agent.answers_alone)
     pixels, labels = [], []
     for label, (name, found) in enumerate(classes.items()):
         bad = found.unreadable
@@ -186,26 +194,45 @@ def make_classifier(
         adapted = agent.adapt(split)
     shots = sorted(set(counts.values()))
     of_each = f"{shots[0]}" if len(shots) == 1 else f"{shots[0]} to {shots[-1]}"
-    notes = [f"{agent.name} adapted to {len(classes)} classes with {of_each} images each", how, note]
+    notes = [
+        f"{agent.name} adapted to {len(classes)} classes with {of_each} images each",
+        _in_words(agent, transductive, alone),
+        note,
+    ]
     return Classifier(agent, adapted, tuple(classes), counts, alone, tuple(n for n in notes if n))
 
 
-def _statistics(trained: Trained, transductive: bool, settings: Mapping[str, Any]) -> tuple[dict[str, Any], str, bool]:
-    """Settings of batch normalization, how it is done in words, and whether images must be answered one by one."""
+def _normalization(trained: Trained, transductive: bool, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with those of batch normalization: the support's statistics in place of the query's.
+
+    Raises FewShotError where the settings contradict `transductive`, or ask for statistics that were not gathered.
+    """
     own = trained.content["trained"]["settings"]
     if "bn" not in own:
-        alone = "" if transductive else "one by one, so that no answer depends on other images"
-        return dict(settings), f"images are answered {alone or 'all at once (--transductive)'}", not transductive
-    if transductive:
-        return {**settings, "bn": "transductive"}, (
-            "batch normalization uses all images of this call together (--transductive): an answer depends on others"
-        ), False  # fmt: skip
-    bn = settings.get("bn", own["bn"])
-    bn = "support" if bn == "transductive" else bn
-    words = {"support": "the support images", "running": "training"}[bn]
-    return {**settings, "bn": bn}, (
-        f"batch normalization uses the statistics of {words}: no answer depends on the other images"
-    ), False  # fmt: skip
+        return dict(settings)
+    asked = settings.get("bn")
+    if asked is not None and transductive != (asked == "transductive"):
+        raise FewShotError(f"agent.bn={asked} contradicts {'' if transductive else 'the missing '}--transductive; "
+                           "give one of them")  # fmt: skip
+    if asked == "running" and not has_running_statistics(own):
+        raise FewShotError("agent.bn=running needs running statistics, which this run did not gather; train with it")
+    bn = "transductive" if transductive else asked or own["bn"]
+    bn = "support" if bn == "transductive" and not transductive else bn
+    return {**settings, **({} if bn == own["bn"] else {"bn": bn})}
+
+
+def _in_words(agent: Agent, transductive: bool, alone: bool) -> str:
+    """On what an answer depends."""
+    if alone:
+        return "images are answered one by one, so that no answer depends on the other images"
+    if isinstance(agent, NeuralAgent) and agent.backbone.n_stats and agent.answers_alone:
+        if transductive:
+            return "batch normalization uses all images together (--transductive): an answer depends on the others"
+        whose = {"support": "the support images", "running": "training"}[agent.config.bn]
+        return f"batch normalization uses the statistics of {whose}: no answer depends on the other images"
+    if transductive and not agent.answers_alone:
+        return "all images are answered together (--transductive): an answer may depend on others"
+    return "no answer depends on the other images"
 
 
 def predict(
@@ -238,9 +265,9 @@ def predict(
         FewShotError: as `make_classifier`, and where there are no images, or none can be read.
     """
     queries = find_images(images)
-    unreadable: dict[Path, str] = {}
+    left_out: dict[Path, str] = {}
     classifier = make_classifier(
-        trained, support, transductive, device, background, settings or {}, unreadable, seen_support
+        trained, support, transductive, device, background, settings or {}, left_out, seen_support
     )
     classes = classifier.classes
     rows: list[Prediction] = []
@@ -248,16 +275,17 @@ def predict(
         with torch.no_grad():
             found = classifier.probabilities(x.to(device).float() / 255)
         for file, row in zip(files, found.tolist(), strict=True):
+            if not math.isfinite(sum(row)):
+                queries.unreadable[file] = "its scores are not finite: the adaptation diverged"
+                continue
             of_class = dict(zip(classes, row, strict=True))
             rows.append(Prediction(file, max(of_class, key=of_class.__getitem__), of_class))
-    unreadable |= queries.unreadable
     if not rows:
         first = next(iter(queries.unreadable))
         raise FewShotError(
-            f"none of the {len(queries.unreadable)} images can be read ({first}: {queries.unreadable[first]}); "
-            "name others"
+            f"none of the {len(queries.unreadable)} images can be answered ({first}: {queries.unreadable[first]})"
         )
-    return Predictions(classes, classifier.support, tuple(rows), unreadable, classifier.notes)
+    return Predictions(classes, classifier.support, tuple(rows), queries.unreadable, left_out, classifier.notes)
 
 
 def _parts(

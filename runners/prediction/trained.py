@@ -14,9 +14,10 @@ from agents import saved
 from agents.base import Agent
 from agents.networks import is_custom
 from fewshot_env.episode import TaskSpec
-from fewshot_env.errors import FewShotError
+from fewshot_env.errors import FewShotError, command
 from fewshot_env.plugins import name_of
 from fewshot_env.settings import validate
+from runners.storage.run_folder import members
 from runners.storage.schemas import must_exist, read_settings
 
 
@@ -51,7 +52,13 @@ class Trained:
         """
         must_exist(source)
         if source.is_dir():
+            if len(several := members(source)) > 1:
+                raise FewShotError(f"{source} holds {len(several)} runs; name one of them, for example {several[0]}")
+            source = several[0]
             settings = read_settings(source)
+            if not (source / "best.pt").exists():
+                again = command("fsl", "run", "--resume", source)
+                raise FewShotError(f"the run {source} has no weights yet; finish it with: {again}")
             own = str(settings["agent"]), str(settings.get("agent.network"))
             agent = agent or (own[0] if ":" in own[0] else None)
             network = network or (own[1] if is_custom(own[1]) else None)
@@ -78,13 +85,17 @@ class Trained:
         if is_custom(str(network)) and self.network is None:
             raise FewShotError(f"{self.file} has the network {network}, and a file never imports code; allow it by "
                                f"name: --network {network}")  # fmt: skip
-        if changes:
-            agent_registry.load_plugins()
-            validate((self.cls or agent_registry.find(name).load()).Config, changes, "agent.")
         own = {} if self.network is None else {"network": self.network}
         agent = saved.rebuild(self.content, self.file, device, self.cls, spec, **own, **changes)
         agent.name = name if self.cls is None else name_of(self.cls)
         return agent
+
+    def verify(self, settings: Mapping[str, Any]) -> None:
+        """Raise FewShotError for a setting that the agent does not have, or a wrong value."""
+        name = str(self.content["trained"]["agent"])
+        if settings and (self.cls is not None or ":" not in name):
+            agent_registry.load_plugins()
+            validate((self.cls or agent_registry.find(name).load()).Config, settings, "agent.")
 
     def for_classes(self, n: int, device: torch.device, changes: Mapping[str, Any]) -> tuple[Agent, str]:
         """The agent for tasks of n classes, and what must be said about it ("" where n is as in training).

@@ -223,3 +223,70 @@ def test_old_weights_of_the_protonet_example_load():
     expected = state["embedding"].clone()
     agent.load_state_dict(state)
     assert torch.equal(agent.encoder.weights[0], expected)
+
+
+def test_features_follow_the_statistics_too():
+    sampler = Glyphs(**SMALL)
+    agent = agents.make("protonet", sampler.spec, filters=4, body="frozen").eval()
+    task = sample(sampler, [1])
+
+    def scores():
+        return agent.predict(agent.adapt(task.support), task.query.x)
+
+    before = scores()
+    agent.running.add_(0.3)
+    changed = scores()
+    agent.encoder._cache.clear()
+    assert torch.equal(changed, scores())
+    assert not torch.allclose(before, changed)
+
+
+def test_images_that_lie_otherwise_in_memory_are_not_mistaken_for_others():
+    sampler = Glyphs(**SMALL)
+    agent = agents.make("protonet", sampler.spec, filters=4, body="frozen").eval()
+    memory = torch.rand(1, 1, 84, 84, 3)
+    last = memory.permute(0, 1, 4, 2, 3)  # channels last
+    first = memory.reshape(1, 1, 3, 84, 84)
+    one, other = (agent.encoder.once(x, agent.running) for x in (last, first))
+    assert not torch.allclose(one, other)
+    plain = agent.encoder.features(first, agent.running.unsqueeze(0))
+    torch.testing.assert_close(other, plain)
+
+
+def test_cached_features_can_be_used_in_training_and_inputs_keep_their_gradient():
+    sampler = Glyphs(**SMALL)
+    agent = agents.make("maml", sampler.spec, filters=4, padding=1, body="frozen", inner_steps=1)
+    task = sample(sampler, [1, 2])
+    with torch.inference_mode():
+        agent.encoder.once(task.support.x, agent.running)
+        agent.encoder.once(task.query.x, agent.running)
+    agent.train()
+    adapted = agent.adapt(task.support)
+    row = agent.meta_update(agent.predict(adapted, task.query.x), task.query.labels, adapted)
+    assert row["grad_norm"] > 0
+    x = task.query.x.clone().requires_grad_()
+    for _ in range(2):
+        (gradient,) = torch.autograd.grad(agent.predict(agent.adapt(task.support), x).sum(), x)
+        assert gradient.abs().max() > 0
+
+
+def test_the_mean_feature_of_simpleshot_is_the_mean_of_all_its_minibatches():
+    train = Glyphs(**SMALL, minibatch=8)
+    agent = agents.make("simpleshot", Glyphs(**SMALL).spec, filters=4, body="frozen").train()
+    task = sample(train, [1, 2, 3, 4])
+    features = agent.encoder.once(task.query.x, agent.running)
+    for part in (slice(0, 3), slice(3, 4)):  # three minibatches, then one
+        some = Episode(task.support[part], task.query[part])
+        adapted = agent.adapt(some.support)
+        agent.meta_update(agent.predict(adapted, some.query.x), some.query.labels, adapted)
+    torch.testing.assert_close(agent.mean, features.mean((0, 1)))
+
+
+def test_a_class_that_still_says_frozen_is_told_what_to_say():
+    from agents.transfer import Finetuning
+
+    class Old(Finetuning):
+        frozen = False
+
+    with pytest.raises(FewShotError, match=r"Old sets frozen, which is the setting agent.body since"):
+        agents.make(Old, Glyphs(**SMALL).spec)

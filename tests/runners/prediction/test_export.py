@@ -155,3 +155,48 @@ def test_a_state_that_is_more_than_tensors_needs_another_format(tmp_path):
         agents.save(agent, tmp_path / "a.safetensors")
     agents.save(agent, tmp_path / "a.pt")
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_agents_save_writes_such_files_too(tmp_path):
+    from fewshot_env.sine import SineSampler
+
+    agent = agents.make("maml", SineSampler().spec, inner_steps=3)
+    agents.save(agent, tmp_path / "a.safetensors")
+    loaded = agents.load(tmp_path / "a.safetensors")
+    assert loaded.config == agent.config
+    assert torch.equal(loaded.initialization, agent.initialization)
+
+
+def test_changed_settings_are_those_that_are_tested(runs, photos, capsys):
+    run, file = runs("maml"), photos / "none.safetensors"
+    assert main("export", run, file, "--set", "agent.eval_steps=0", "--quiet") == 0
+    assert runners.evaluate(file)["scores"] == runners.evaluate(run, settings={"agent.eval_steps": 0})["scores"]
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as content:
+        assert json.loads(content.metadata()["about"])["result"] is None
+
+
+def test_a_checkpoint_without_its_run_can_be_exported(runs, photos):
+    import shutil
+
+    shutil.copy(runs("maml") / "best.pt", photos / "alone.pt")
+    assert main("export", photos / "alone.pt", photos / "alone.safetensors", "--quiet") == 0
+    found = runners.predict(photos / "alone.safetensors", photos / "support", photos / "new")
+    assert found.predictions == runners.predict(runs("maml"), photos / "support", photos / "new").predictions
+
+
+@pytest.mark.parametrize("header", [
+    {"trained": {}}, {"trained": []}, {"about": "text"}, {"about": {"settings": [1]}},
+    {"trained": {"agent": "maml", "settings": {}, "spec": {"odd": 1}, "spec_class": None}},
+])  # fmt: skip
+def test_headers_that_fsl_did_not_write_are_refused_in_one_line(header, photos, capsys):
+    from safetensors.torch import save_file
+
+    plain = {"format": "fewshot-agent", "version": "1", "trained": "{}", "about": "{}"}
+    file = photos / "odd.safetensors"
+    save_file({"x": torch.zeros(1)}, file, plain | {k: json.dumps(v) for k, v in header.items()})
+    images = ["--support", photos / "support", "--images", photos / "new"]
+    for words in (["predict", file, *images], ["eval", file, "--env", "glyphs"]):
+        assert main(*words) == 2
+        assert re.fullmatch(r"fsl: .*(damaged|does not say).*\n", capsys.readouterr().err)

@@ -80,7 +80,7 @@ def test_transductive_predictions_depend_on_them_and_say_so(runs, photos):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     (alone,) = runners.predict(run, photos / "support", files[0], transductive=True).predictions
     assert max(abs(alone.probabilities[n] - whole.predictions[0].probabilities[n]) for n in NAMES) > 1e-3
-    assert any("an answer depends on others" in note for note in whole.notes)
+    assert any("an answer depends on the others" in note for note in whole.notes)
 
 
 def test_an_agent_of_which_nothing_is_known_answers_one_image_at_a_time(photos, tmp_path, monkeypatch):
@@ -137,21 +137,23 @@ def test_unreadable_images_are_listed_and_the_rest_is_answered(runs, photos, cap
     assert main(*words, "--json") == 0
     result = json.loads((said := capsys.readouterr()).out)
     assert len(result["predictions"]) == 12
-    assert sorted(name.rpartition("/")[2] for name in result["unreadable"]) == ["a_broken.png", "b.psd", "broken.jpg"]
-    assert said.err.count("fsl: not answered: ") == 3
+    assert sorted(name.rpartition("/")[2] for name in result["unreadable"]) == ["a_broken.png", "b.psd"]
+    assert [name.rpartition("/")[2] for name in result["left_out_of_support"]] == ["broken.jpg"]
+    assert said.err.count("fsl: not answered: ") == 2
+    assert said.err.count("fsl: left out of the support: ") == 1
     rows = rows_of(out)
-    assert len(rows) == 15
-    assert [row["predicted"] for row in rows[12:]] == [""] * 3
+    assert len(rows) == 14
+    assert [row["predicted"] for row in rows[12:]] == [""] * 2
 
 
 BAD = [
     (["support", "nowhere"], "there is no .*nowhere; --images takes files and folders of images"),
     (["missing", "new"], "there is no folder .*missing; --support takes one with a folder of images for each class"),
     (["new", "new"], "holds the image ant_.*put every image into the folder of its class"),
-    (["one", "new"], "holds 1 folders, but a task needs one for each of 2 or more classes"),
+    (["one", "new"], "holds fewer than two folders, but a task needs one for each of its classes"),
     (["hollow", "new"], "empty holds no images; add some, or remove the folder"),
     (["broken", "new"], "no image of .*bad can be read .*; replace them"),
-    (["support", "bad"], "none of the 1 images can be read .*; name others"),
+    (["support", "bad"], "none of the 1 images can be answered .*: it is no image of a known format"),
     (["support", "void"], "there are no images in .*void; name files or folders of images"),
 ]
 
@@ -181,6 +183,17 @@ def test_what_else_is_refused(runs, photos, tmp_path, capsys):
         ),
         ([runs("maml"), *images, "--device", "tpu"], "device 'tpu' cannot be used"),
         ([runs("maml"), *images, "--background", "blurple"], "--background is 'blurple', but must be a colour"),
+        ([runs("maml"), *images, "--set", "agent.bn=foo"], "agent.bn is 'foo'"),
+        ([runs("maml"), *images, "--set", "agent.bn=running"], "agent.bn=running needs running statistics, which this"),
+        ([runs("maml"), *images, "--set", "agent.bn=transductive"], "contradicts the missing --transductive"),
+        (
+            [runs("maml"), *images, "--transductive", "--set", "agent.bn=support"],
+            "agent.bn=support contradicts --trans",
+        ),
+        ([runs("maml"), *images, "--out", next((photos / "new").iterdir())], "but must end in .csv"),
+        ([runs("maml"), *images, "--html", tmp_path / "page.csv"], "but must end in .html"),
+        ([runs("maml"), *images, "--out", photos / "new"], "but must end in .csv"),
+        ([runs("maml"), "--support", photos / "support", "--images", ""], "--images is empty"),
         ([tmp_path / "none", *images], "there is no .*none; name one of a run"),
         ([photos, *images], "is not the folder of a run"),
     ):
@@ -271,3 +284,80 @@ def test_a_folder_of_a_run_may_name_a_network_of_ones_own(photos, tmp_path, monk
     assert "my_nets" not in sys.modules
     again = runners.predict(file, photos / "support", photos / "new", network="my_nets:tiny")
     assert again.predictions == found.predictions
+
+
+def test_nothing_new_is_left_where_one_of_two_files_cannot_be_written(runs, photos, monkeypatch, capsys):
+    from runners.prediction import command
+
+    whole = command.write_text
+
+    def write(file, text):
+        if file.suffix == ".html":
+            raise PermissionError(13, "Permission denied", str(file))
+        whole(file, text)
+
+    monkeypatch.setattr(command, "write_text", write)
+    words = ["--support", photos / "support", "--images", photos / "new", "--out", photos / "o.csv", "--html",
+             photos / "o.html"]  # fmt: skip
+    assert main("predict", runs("maml"), *words) == 2
+    assert re.search(r"o\.html cannot be written \(Permission denied\); choose another file", capsys.readouterr().err)
+    assert not (photos / "o.csv").exists()
+
+
+def test_an_image_given_twice_is_answered_once(runs, photos):
+    files = sorted((photos / "new").iterdir())
+    found = runners.predict(runs("protonet"), photos / "support", [files[3], photos / "new", files[0], photos / "new"])
+    assert [p.file for p in found.predictions] == [files[3], *files[:3], *files[4:]]
+
+
+def test_answers_that_are_not_finite_are_listed(runs, photos, capsys):
+    words = ["--support", photos / "support", "--images", photos / "new", "--set", "agent.inner_lr=1e30"]
+    assert main("predict", runs("maml"), *words, "--json") == 2
+    assert "12 images can be answered" in (said := capsys.readouterr().err)
+    assert "its scores are not finite: the adaptation diverged" in said
+
+
+def test_a_subclass_that_mixes_the_query_is_answered_image_by_image(photos, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mixes.py").write_text(
+        "from agents.protonet import ProtoNet\n"
+        "class Mixed(ProtoNet):\n"
+        "    def predict(self, adapted, x):\n"
+        "        scores = super().predict(adapted, x)\n"
+        "        return scores - scores.mean(1, keepdim=True) / 2\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = {"env.n_way": 3, "train_tasks": 4, "val_tasks": 2, "test_tasks": 2, "agent.filters": 4}
+    run = runners.run("glyphs", "mixes:Mixed", settings, log_dir=tmp_path / "runs").folder
+    whole = runners.predict(run, photos / "support", photos / "new")
+    (alone,) = runners.predict(run, photos / "support", whole.predictions[4].file).predictions
+    assert alone.probabilities == pytest.approx(whole.predictions[4].probabilities, abs=1e-5)
+    assert "images are answered one by one, so that no answer depends on the other images" in whole.notes
+    assert main("export", run, photos / "a.onnx", "--support", photos / "support") == 2
+    assert "Mixed does not say that it answers every image by itself" in capsys.readouterr().err
+
+
+def test_several_seeds_and_unfinished_runs_are_explained(photos, tmp_path, capsys):
+    words = [
+        "--env",
+        "glyphs",
+        "--n-way",
+        "3",
+        "--agent",
+        "protonet",
+        "--tasks",
+        "2",
+        "--seeds",
+        "2",
+        "--quiet",
+        "--set",
+    ]
+    tiny = ["val_tasks=2", "--set", "test_tasks=2", "--set", "agent.filters=4", "--log-dir", tmp_path / "runs"]
+    assert main("run", *words, *tiny) == 0
+    (group,) = (tmp_path / "runs").iterdir()
+    images = ["--support", photos / "support", "--images", photos / "new"]
+    capsys.readouterr()
+    assert main("predict", group, *images) == 2
+    assert "holds 2 runs; name one of them, for example" in capsys.readouterr().err
+    (group / "seed0" / "best.pt").unlink()
+    assert main("predict", group / "seed0", *images) == 2
+    assert "has no weights yet; finish it with: fsl run --resume" in capsys.readouterr().err
