@@ -77,7 +77,7 @@ class Encoder(nn.Module):
         """Features [B, S, F] of items that do not depend on each other, each computed once; stats [M] are for all."""
         of_all = None if stats is None else stats.unsqueeze(0)
         if torch.compiler.is_exporting() or (torch.is_grad_enabled() and x.requires_grad):
-            return self.features(x, of_all)
+            return self.features(x, None if stats is None else stats.expand(len(x), -1))
         if not (len(x) and x.shape[1]):
             return x.new_zeros(*x.shape[:2], self.body.n_features)
 
