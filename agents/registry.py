@@ -87,6 +87,13 @@ register(
 register("scratch", "agents.transfer:TrainFromScratch", "TrainFromScratch: every task from the same random weights")
 register("finetuning", "agents.transfer:Finetuning", "pre-trained frozen features, a new linear head per task")
 register("baseline++", "agents.transfer:BaselinePlus", "pre-trained frozen features, a new cosine head per task")
+register("anil", "agents.maml:MAML", "MAML that adapts the head alone, on meta-learned features", body="learned")
+register("boil", "agents.boil:BOIL", "MAML that adapts the body alone, below a meta-learned head")
+register("meta-sgd", "agents.meta_sgd:MetaSGD", "gradient descent with a learned rate for every weight")
+register("reptile", "agents.reptile:Reptile", "the initialization moves towards the weights that tasks end at")
+register("imaml", "agents.imaml:IMAML", "implicit meta-gradient at the optimum of a task, whatever way led there")
+register("r2d2", "agents.r2d2:R2D2", "ridge regression on learned features, solved in closed form")
+register("matching", "agents.matching:Matching", "matching networks: attention over the support by cosine")
 register("protonet", "agents.protonet:ProtoNet", "prototypical networks: the class whose mean embedding is nearest")
 register(
     "simpleshot", "agents.simpleshot:SimpleShot", "pre-trained features, centred and normalized; nearest class means"

@@ -82,6 +82,8 @@ def retest(
     result = build(plan, test_env, seeds, scores) | {"run": folder.name, "best_at_tasks": tested}
     result |= {"preset": plan.preset} | ({"outputs_cut": cut} if cut else {})
     if exported:
+        if content["about"].get("checkpoint") != "best.pt":  # it was not chosen by validation
+            result["trained_tasks"] = tested
         return result, None
     version = short_hash([result["episode_hash"], result["settings"]])
     what = "eval-" + file_name(plan.pair.target.name)

@@ -109,7 +109,7 @@ def _about(trained: Trained, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     of_run = read_settings(folder)
     about: dict[str, Any] = {"settings": of_run, "run": folder.resolve().name, "preset": read_preset(folder)}
-    about |= {"tasks_seen": trained.content.get("tasks_seen"), "result": None}
+    about |= {"tasks_seen": trained.content.get("tasks_seen"), "result": None, "checkpoint": trained.file.name}
     if trained.file.name == "best.pt" and not settings:
         with suppress(FewShotError):  # it is not finished
             result = read_result(folder)

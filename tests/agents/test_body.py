@@ -104,11 +104,12 @@ def test_second_order_of_a_learned_body_is_seen_by_finite_differences():
     torch.testing.assert_close((gradient * direction).sum(), (above - below) / 2e-8, rtol=1e-5, atol=1e-8)
 
 
+CLASSIFIERS = ("protonet", "simpleshot", "matching")
 BODIES = [
     (name, body)
-    for name in ("maml", "turtle", "lstm", "finetuning", "baseline++", "scratch", "protonet", "simpleshot")
+    for name in ("maml", "turtle", "lstm", "finetuning", "baseline++", "scratch", *CLASSIFIERS, "r2d2")
     for body in ("adapted", "learned", "frozen")
-    if not (name in ("protonet", "simpleshot") and body == "adapted")
+    if not (name in (*CLASSIFIERS, "r2d2") and body == "adapted") and (name, body) != ("r2d2", "frozen")
 ]
 
 

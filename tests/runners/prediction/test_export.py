@@ -14,7 +14,21 @@ from fewshot_env.data.pixels import decode
 from fewshot_env.errors import FewShotError
 from tests.helpers.cli import main, result_of
 
-ALL = ["maml", "turtle", "lstm", "protonet", "simpleshot", "finetuning", "baseline++", "scratch", "chance"]
+ALL = [
+    "maml",
+    "turtle",
+    "lstm",
+    "anil",
+    "imaml",
+    "protonet",
+    "simpleshot",
+    "r2d2",
+    "matching",
+    "finetuning",
+    "baseline++",
+    "scratch",
+    "chance",
+]
 
 
 def inputs(predictions, size):

@@ -20,7 +20,21 @@ from runners.prediction.images import read_images
 from tests.helpers.cli import main
 from tests.helpers.photos import NAMES, draw
 
-ALL = ["maml", "turtle", "lstm", "protonet", "simpleshot", "finetuning", "baseline++", "scratch", "chance"]
+ALL = [
+    "maml",
+    "turtle",
+    "lstm",
+    "anil",
+    "imaml",
+    "protonet",
+    "simpleshot",
+    "r2d2",
+    "matching",
+    "finetuning",
+    "baseline++",
+    "scratch",
+    "chance",
+]
 
 
 def pixels(files):
