@@ -114,7 +114,7 @@ class Trained:
         if n > trained:
             raise FewShotError(
                 f"{agent.name} was trained with outputs for {trained} classes, but the support has {n}; give at most "
-                f"{trained}, or train with --n-way {n}, or an agent that makes its head for every task (protonet, r2d2, "
+                f"{trained}, or train with --n-way {n}, or an agent that makes its head for each task (protonet, r2d2, "
                 "simpleshot, finetuning, baseline++)"
             )
         return agent, f"{agent.name} was trained with {trained} classes; of its outputs the first {n} are used"
