@@ -108,6 +108,8 @@ def evaluate(
     folder: str | Path,
     env: str | type[TaskSampler] | None = None,
     settings: Mapping[str, Any] = MappingProxyType({}),
+    agent: str | None = None,
+    network: str | None = None,
 ) -> dict[str, Any]:
     """Test a run's best weights on frozen episodes, as `fsl eval` does.
 
@@ -115,6 +117,8 @@ def evaluate(
         folder: the run's, or a file of `fsl export`.
         env: the environment to test on, as for `run`; default the run's own target.
         settings: what differs from the run's, for example {"env.n_shot": 5}.
+        agent: module:Class, where the run names a class of your own that is not imported yet; it is not otherwise.
+        network: module:factory, likewise.
 
     Returns:
         The result, which is also written into the run's folder, if there is one.
@@ -127,7 +131,7 @@ def evaluate(
 
     name = env if env is None or isinstance(env, str) else name_of(env)
     with _process_kept():
-        return retest(expanded(folder), name, dict(settings))[0]
+        return retest(expanded(folder), name, dict(settings), agent, network)[0]
 
 
 def predict(
@@ -175,16 +179,21 @@ def predict(
         )  # fmt: skip
 
 
-def load(folder: str | Path) -> Agent:
+def load(folder: str | Path, agent: str | None = None, network: str | None = None) -> Agent:
     """The agent of a run with its best weights, in eval mode.
 
     Neither the run's environment nor its data is needed (for runs of older versions both are). `agents.load` reads the
     checkpoint alone.
 
+    Args:
+        folder: the run's.
+        agent: module:Class, where the run names a class of your own that is not imported yet; it is not otherwise.
+        network: module:factory, likewise.
+
     Raises:
-        FewShotError: where there are none.
+        FewShotError: where there are no weights, or a class is not named.
     """
     from runners.evaluation.retest import load_best
 
     with _process_kept():
-        return load_best(expanded(folder))
+        return load_best(expanded(folder), (agent, network))

@@ -40,11 +40,14 @@ TrainedFile = Annotated[
 ]
 Agent = Annotated[
     str | None,
-    typer.Option(metavar="MODULE:CLASS", help="Allow the class of your own that a file names; a file imports no code."),
+    typer.Option(
+        metavar="MODULE:CLASS",
+        help="Allow the class of your own that RUN names; nothing else is imported.",
+    ),
 ]
 Network = Annotated[
     str | None,
-    typer.Option(metavar="MODULE:FACTORY", help="Allow the network of your own that a file names."),
+    typer.Option(metavar="MODULE:FACTORY", help="Allow the network of your own that it names."),
 ]
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; default auto: CUDA if there is one.")

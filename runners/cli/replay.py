@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
+from runners.cli.options import Agent, Network
+
 
 def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An episode that a run saved: RUN/faults/*.pt.")],
+    agent: Agent = None,
+    network: Network = None,
 ) -> None:
     """Compute a saved non-finite episode again, number by number, and name the first NaN or infinity."""
     from runners.evaluation.non_finite import first_non_finite, replay
 
-    title, numbers = replay(file)
+    title, numbers = replay(file, (agent, network))
     first = first_non_finite(numbers)
     print(title)
     width = max(len(number.name) for number in numbers)

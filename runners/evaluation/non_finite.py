@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from fewshot_env.episode import Episode, Split
 from fewshot_env.errors import FewShotError, command
 from fewshot_env.sampler import TaskSampler
 from fewshot_env.settings import validate
+from runners.config.named import verify_named
 from runners.config.settings import section, upgraded
 from runners.console.output import log
 from runners.storage import checkpoint
@@ -140,11 +141,12 @@ def skipped_step(place: RunPlace, agent: Agent, sampler: TaskSampler, found: Seq
     return f"{words}: task {seed}{others}, first in its {first}{look}"
 
 
-def replay(file: Path) -> tuple[str, list[Number]]:
+def replay(file: Path, named: Iterable[str | None] = ()) -> tuple[str, list[Number]]:
     """Compute a saved episode again with the agent as it was.
 
     Args:
         file: RUN/faults/*.pt, as `save` wrote it.
+        named: classes of the caller's own that the file may name (module:Class).
 
     Returns:
         A title (the agent, the task, and when it was met), and the numbers as `trace` gives them.
@@ -156,7 +158,7 @@ def replay(file: Path) -> tuple[str, list[Number]]:
         raise FewShotError(f"there is no file {file}; name an episode that a run saved, RUN/faults/*.pt")
     content = checkpoint.load(file)
     try:
-        agent, episode, task = _saved(content)
+        agent, episode, task = _saved(content, file, named)
         title = f"{content['settings']['agent']}, {task['split']} task {task['task_seed']}"
         return f"{title}, met after {task['tasks_seen']} tasks", trace(agent, episode)
     except FewShotError:  # for example an agent that is not there
@@ -165,12 +167,15 @@ def replay(file: Path) -> tuple[str, list[Number]]:
         raise FewShotError(f"{file} is not a saved episode; name a file of a run's folder faults/") from error
 
 
-def _saved(content: Mapping[str, Any]) -> tuple[Agent, Episode, dict[str, Any]]:
+def _saved(
+    content: Mapping[str, Any], file: Path, named: Iterable[str | None]
+) -> tuple[Agent, Episode, dict[str, Any]]:
     """The agent in its mode, the task that it met, and what `save` noted about it."""
     spec, weights, task = spec_from(content), dict(content["weights"]), content["fault"]
     episode = Episode(Split(*content["support"]), Split(*content["query"])).to("cpu")
     training = {"split", "task_seed", "tasks_seen"} <= set(task) and task["split"] == "train"
     registry.load_plugins()  # after the above: no code is imported for a file of another format
+    verify_named(file, upgraded(content["settings"]) | {"env": None}, named)
     cls = registry.find(content["settings"]["agent"]).load()
     agent = cls(spec, validate(cls.Config, section(upgraded(content["settings"]), "agent"), "agent."))
     agent.load_state_dict(weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fewshot_env.pair import EnvPair, file_name
 from fewshot_env.sampler import sampler_class
 from fewshot_env.shapes import IntRange, bounds
 from runners.config.machine import tune
+from runners.config.named import verify_named
 from runners.config.plan import Plan, data_dir_of, load_plugins, make_plan
 from runners.config.settings import Settings, section
 from runners.console.output import log
@@ -40,7 +42,7 @@ def retest(
         source: the run's folder, or the file.
         env: the environment to test on; None: the run's own target.
         changes: settings that differ from the run's.
-        agent: module:Class, which allows a file to name a class of somebody's own.
+        agent: module:Class, which allows the run or file to name a class of somebody's own.
         network: module:factory, likewise.
 
     Returns:
@@ -50,8 +52,8 @@ def retest(
         FewShotError: where the run has no usable weights or `env` has other spaces.
     """
     exported = source.is_file()
-    settings, folder = (_settings_of(source, env, agent, network), source) if exported else (
-        read_settings(source), source)  # fmt: skip
+    settings, folder = _settings_of(source) if exported else read_settings(source), source
+    verify_named(source, settings, (agent, network, env))
     if "agent" in changes or "env" in changes:
         raise FewShotError("--set may change settings of the agent, not the agent; name another environment with --env")
     trained_with = section(settings, "agent")
@@ -59,11 +61,11 @@ def retest(
         raise FewShotError("agent.bn=running needs running statistics, which this run did not gather; train with it")
     load_plugins()
     wanted = None if env is None else EnvPair.parse(env, data_dir_of(settings | changes))
-    if wanted is not None and wanted.source.id != wanted.target.id:
+    own = EnvPair.parse(str(settings["env"]), data_dir_of(settings | changes))
+    if wanted is not None and wanted.source.id not in (wanted.target.id, own.source.id):
         raise FewShotError(
             f"--env is {env!r}, but a test has one environment; name the one to test on, for example cub"
         )
-    own = EnvPair.parse(str(settings["env"]), data_dir_of(settings | changes))
     pair = EnvPair(own.source, (wanted or own).target)
     plan = make_plan(_fitting(settings | changes, pair, changes) | {"env": str(pair)}, _preset_of(source))
     tune(plan.run.threads)
@@ -105,23 +107,13 @@ def _preset_of(source: Path) -> str:
     return read_preset(source)
 
 
-def _settings_of(file: Path, env: str | None, agent: str | None, network: str | None) -> Settings:
-    """The settings of the run that a file was exported from; raises FewShotError where it would have to import code."""
+def _settings_of(file: Path) -> Settings:
+    """The settings of the run that a file was exported from, with those of its agent."""
     content = checkpoint.load(file)
     settings = dict(content.get("about", {}).get("settings") or {})
-    settings |= {f"agent.{key}": value for key, value in content["trained"]["settings"].items() if settings}
     if not settings:
         raise FewShotError(f"{file} does not say what it was trained on; test the folder of its run")
-    allowed = {"agent": agent, "agent.network": network, "env": env}
-    options = {"agent": "--agent", "agent.network": "--network", "env": "--env"}
-    for key, given in allowed.items():
-        named = str(settings.get(key, ""))
-        own = is_custom(named) if key == "agent.network" else ":" in named
-        if own and given is None:
-            raise FewShotError(f"{file} names {named}, and a file never imports code; allow it by name: "
-                               f"{options[key]} {named}")  # fmt: skip
-        settings |= {key: given} if own else {}
-    return settings
+    return settings | {f"agent.{key}": value for key, value in content["trained"]["settings"].items()}
 
 
 def _verify_shape(plan: Plan, content: dict[str, Any], folder: Path) -> None:
@@ -215,8 +207,8 @@ def best_agent(
     return agent.eval(), checkpoint.fitting(RunProgress, content, file).tasks_seen
 
 
-def load_best(folder: Path) -> Agent:
-    """A run's agent with its best weights, on the CPU; classes that the run named by module:Class are imported.
+def load_best(folder: Path, named: Iterable[str | None] = ()) -> Agent:
+    """A run's agent with its best weights, on the CPU; classes of one's own must be among `named`.
 
     Runs of older versions, whose checkpoints do not describe the agent, need their environment and data; so do tasks
     with a TaskSpec class of their own.
@@ -225,7 +217,9 @@ def load_best(folder: Path) -> Agent:
     file = folder / "best.pt"
     content = checkpoint.load(file)
     trained = content.get("trained")
-    if not isinstance(trained, dict) or trained.get("spec_class") is not None:  # the environment knows its tasks
+    without_env = isinstance(trained, dict) and trained.get("spec_class") is None
+    verify_named(folder, settings | ({"env": None} if without_env else {}), named)
+    if not without_env:  # the environment knows its tasks
         return best_agent(make_plan(settings), folder)[0]
     agent_registry.load_plugins()
     custom = {"network": settings["agent.network"]} if is_custom(str(settings.get("agent.network"))) else {}

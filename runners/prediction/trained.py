@@ -17,6 +17,7 @@ from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError, command
 from fewshot_env.plugins import name_of
 from fewshot_env.settings import validate
+from runners.config.named import verify_named
 from runners.storage.run_folder import members
 from runners.storage.schemas import must_exist, read_settings
 
@@ -43,8 +44,8 @@ class Trained:
 
         Args:
             source: the folder or file.
-            agent: module:Class, where the agent's class is no known one. A file never imports code; the folder of a run
-                names its classes itself.
+            agent: module:Class, where the agent's class is no known one. Neither a file nor the folder of a run
+                imports code by itself.
             network: module:factory, likewise.
 
         Raises:
@@ -55,20 +56,19 @@ class Trained:
             if len(several := members(source)) > 1:
                 raise FewShotError(f"{source} holds {len(several)} runs; name one of them, for example {several[0]}")
             source = several[0]
-            settings = read_settings(source)
+            read_settings(source)
             if not (source / "best.pt").exists():
                 again = command("fsl", "run", "--resume", source)
                 raise FewShotError(f"the run {source} has no weights yet; finish it with: {again}")
-            own = str(settings["agent"]), str(settings.get("agent.network"))
-            agent = agent or (own[0] if ":" in own[0] else None)
-            network = network or (own[1] if is_custom(own[1]) else None)
             source = source / "best.pt"
         content = saved.read(source)
         if "trained" not in content:
             raise FewShotError(f"{source} was saved by a version that did not describe its agent; train it again")
-        own_class = None if agent is None else agent_registry.find(agent).load()
-        if own_class is not None and ":" not in str(content["trained"]["agent"]):
-            own_class = None  # a known name says enough
+        described = content["trained"]
+        name, factory = str(described["agent"]), str(described["settings"].get("network", ""))
+        verify_named(source, {"agent": name, "agent.network": factory}, (agent, network))
+        own_class = agent_registry.find(agent or name).load() if ":" in name else None
+        network = factory if is_custom(factory) else None
         return cls(source, content, own_class, network)
 
     @property
@@ -78,13 +78,7 @@ class Trained:
 
     def make(self, spec: TaskSpec, device: torch.device, changes: Mapping[str, Any]) -> Agent:
         """The agent for tasks of `spec`; raises FewShotError where its weights do not fit these."""
-        name, network = str(self.content["trained"]["agent"]), self.content["trained"]["settings"].get("network", "")
-        if ":" in name and self.cls is None:
-            raise FewShotError(f"{self.file} holds an agent of the class {name}, and a file never imports code; allow "
-                               f"it by name: --agent {name}")  # fmt: skip
-        if is_custom(str(network)) and self.network is None:
-            raise FewShotError(f"{self.file} has the network {network}, and a file never imports code; allow it by "
-                               f"name: --network {network}")  # fmt: skip
+        name = str(self.content["trained"]["agent"])
         own = {} if self.network is None else {"network": self.network}
         agent = saved.rebuild(self.content, self.file, device, self.cls, spec, **own, **changes)
         agent.name = name if self.cls is None else name_of(self.cls)

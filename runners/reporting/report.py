@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from runners.storage.run_folder import members, write_text
 from runners.storage.schemas import read_result
 
 
-def write(folder: Path, file: Path | None = None) -> Path:
+def write(folder: Path, file: Path | None = None, named: Iterable[str | None] = ()) -> Path:
     """Write the report of one finished run and return its file.
 
     Args:
         folder: the run's folder.
         file: where to write; report.html in the folder by default.
+        named: classes of the caller's own that the run may name (module:Class).
 
     Raises:
         FewShotError: where the run is not finished, `folder` holds several, or the file cannot be written.
@@ -29,7 +31,7 @@ def write(folder: Path, file: Path | None = None) -> Path:
         raise FewShotError(f"{folder} holds {len(several)} runs; name one of them, for example {several[0]}")
     result = read_result(folder)
     file = file or folder / "report.html"
-    page = render(folder, result)
+    page = render(folder, result, named)
     try:
         write_text(file, page)
     except OSError as error:
@@ -37,13 +39,13 @@ def write(folder: Path, file: Path | None = None) -> Path:
     return file
 
 
-def render(folder: Path, result: dict[str, Any]) -> str:
+def render(folder: Path, result: dict[str, Any], named: Iterable[str | None]) -> str:
     """The page as text."""
     from jinja2 import Environment
 
     sections = [learning(read_rows(folder), result), test_scores(result)]
     try:
-        sections += adaptation(folder)
+        sections += adaptation(folder, named)
     except FewShotError as error:  # a run whose data, or package, is not on this machine
         sections.append(("Episodes", f"Not shown: {error}", []))
     sections.append(learned(folder))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from agents.charts import Chart
 from fewshot_env.episode import Episode, Split
 from fewshot_env.render import draw, plot_curves, shades
 from fewshot_env.shapes import by_shape
+from runners.config.named import verify_named
 from runners.config.plan import Plan, make_plan
 from runners.evaluation.evaluate import frozen_seeds
 from runners.evaluation.retest import best_agent
@@ -105,9 +106,14 @@ def test_scores(result: dict[str, Any]) -> Section:
     return "Test", "", [Figure(svg("test", histogram), f"{result['tasks']} frozen test tasks.{beyond}")]
 
 
-def adaptation(folder: Path) -> list[Section]:
-    """How the best weights adapt to test tasks, step by step, and the first of these tasks as a picture."""
-    plan = make_plan(read_settings(folder))
+def adaptation(folder: Path, named: Iterable[str | None]) -> list[Section]:
+    """How the best weights adapt to test tasks, step by step, and the first of these tasks as a picture.
+
+    named: classes of the caller's own that the run may name.
+    """
+    settings = read_settings(folder)
+    verify_named(folder, settings, named)
+    plan = make_plan(settings)
     agent, _ = best_agent(plan, folder)
     with evaluating(agent):
         return [("Adaptation", "", [*scores_by_step(plan, agent), *episode_figures(plan, agent)])]

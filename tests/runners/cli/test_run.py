@@ -210,7 +210,10 @@ def test_another_process_finds_a_custom_environment(tmp_path, monkeypatch, capsy
         gymnasium.registry.pop("FewShot/Bent-v0")
         sys.modules.pop("bent_env")
         capsys.readouterr()
-        assert main("eval", run) == 0
+        assert main("eval", run) == 2  # neither a file nor the folder of a run imports code by itself
+        assert "if it is yours, allow it by name: --env bent_env:FewShot/Bent-v0" in capsys.readouterr().err
+        assert "bent_env" not in sys.modules
+        assert main("eval", run, "--env", env.split("+")[-1]) == 0
         assert json.loads(next(run.glob("eval-bent-*.json")).read_text())["scores"] == result_of(run)["scores"]
 
 

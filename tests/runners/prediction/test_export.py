@@ -111,13 +111,24 @@ def test_a_file_never_imports_code(runs, photos, tmp_path, monkeypatch, capsys):
     assert main("export", done.folder, file) == 0
     sys.modules.pop("evil")
     images = ["--support", photos / "support", "--images", photos / "new"]
-    for words in (["predict", file, *images], ["eval", file]):
+    for words in (["predict", file, *images], ["eval", file], ["predict", done.folder, *images], ["eval", done.folder],
+                  ["export", done.folder, tmp_path / "x.safetensors"]):  # fmt: skip
         capsys.readouterr()
         assert main(*words) == 2
-        assert re.fullmatch(r"fsl: .*evil:Mine, and a file never imports code; .*--agent evil:Mine\n",
-                            capsys.readouterr().err)  # fmt: skip
+        said = capsys.readouterr().err
+        assert re.fullmatch(
+            r"fsl: .* names evil:Mine, and neither a file nor .*allow it by name: --agent evil:Mine\n", said
+        )
         assert "evil" not in sys.modules
+    assert main("report", done.folder) == 0
+    assert "evil" not in sys.modules
+    assert "allow it by name: --agent evil:Mine" in (done.folder / "report.html").read_text()
+    with pytest.raises(FewShotError, match="neither a file nor the folder of a run imports code"):
+        runners.load(done.folder)
     assert main("predict", file, *images, "--agent", "evil:Mine") == 0
+    assert main("report", done.folder, "--agent", "evil:Mine") == 0
+    assert "imports code by itself" not in (done.folder / "report.html").read_text()
+    assert type(runners.load(done.folder)).__name__ == "Mine"  # it is imported now
     assert main("eval", file, "--agent", "evil:Mine") == 0
 
 

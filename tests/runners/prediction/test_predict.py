@@ -293,7 +293,7 @@ def test_a_folder_of_a_run_may_name_a_network_of_ones_own(photos, tmp_path, monk
     file = tmp_path / "file.safetensors"
     assert main("export", done.folder, file) == 0
     sys.modules.pop("my_nets")
-    with pytest.raises(FewShotError, match="has the network my_nets:tiny, and a file never imports code; allow it"):
+    with pytest.raises(FewShotError, match="names my_nets:tiny, and neither a file nor"):
         runners.predict(file, photos / "support", photos / "new")
     assert "my_nets" not in sys.modules
     again = runners.predict(file, photos / "support", photos / "new", network="my_nets:tiny")
