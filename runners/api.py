@@ -18,7 +18,7 @@ from fewshot_env.store import expanded
 if TYPE_CHECKING:
     from agents.base import Agent
     from fewshot_env.sampler import TaskSampler
-    from runners.prediction.predict import Predictions
+    from runners.prediction.predictions import Predictions
 
 
 @dataclass(frozen=True)

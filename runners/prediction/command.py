@@ -11,7 +11,8 @@ from fewshot_env.errors import FewShotError
 from runners.config.machine import usable_device
 from runners.console.progress import progress
 from runners.prediction.page import MOST_SUPPORT, Thumbnails, render
-from runners.prediction.predict import Predictions, predict
+from runners.prediction.predict import predict
+from runners.prediction.predictions import Predictions
 from runners.prediction.trained import Trained
 from runners.storage.run_folder import write_text
 

@@ -17,7 +17,7 @@ from agents.exported import SUFFIX
 from agents.saved import save
 from fewshot_env import durable
 from fewshot_env.errors import FewShotError, said
-from runners.prediction.predict import Classifier, make_classifier, probabilities
+from runners.prediction.classifier import Classifier, make_classifier, probabilities
 from runners.prediction.trained import Trained
 from runners.storage.schemas import read_preset, read_result, read_settings
 

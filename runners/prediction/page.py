@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runners.prediction.predict import Predictions
+from runners.prediction.predictions import Predictions
 
 THUMBNAIL = 96
 """Pixels of a side."""

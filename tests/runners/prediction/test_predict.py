@@ -271,7 +271,7 @@ def test_shell_patterns_and_a_list_on_the_terminal(runs, photos, capsys):
 def test_a_prediction_is_unsure_where_another_class_is_almost_as_probable():
     from pathlib import Path
 
-    from runners.prediction.predict import Prediction
+    from runners.prediction.predictions import Prediction
 
     assert Prediction(Path("a"), "x", {"x": 0.5, "y": 0.3, "z": 0.2}).unsure
     assert not Prediction(Path("a"), "x", {"x": 0.5, "y": 0.25, "z": 0.25}).unsure
