@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from runners.cli.options import Agent, Json, Network, Quiet, TrainedFile, Verbose
+from runners.cli.options import Agent, AgentSettings, Background, Json, Network, Quiet, TrainedFile, Verbose
 from runners.console.output import output
 
 
@@ -25,17 +25,8 @@ def export(
         Path | None,
         typer.Option(metavar="DIR", help="A folder with a folder of a few labelled images for each class."),
     ] = None,
-    background: Annotated[
-        str, typer.Option(metavar="COLOUR", help="What transparent parts are laid over: white, black, '#808080'.")
-    ] = "white",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A setting of the agent to change, for example agent.eval_steps=20 of maml.",
-        ),
-    ] = None,
+    background: Background = "white",
+    set_: AgentSettings = None,
     agent: Agent = None,
     network: Network = None,
     as_json: Json = False,

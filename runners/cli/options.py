@@ -52,3 +52,14 @@ Network = Annotated[
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; default auto: CUDA if there is one.")
 ]
+Background = Annotated[
+    str, typer.Option(metavar="COLOUR", help="What transparent parts are laid over: white, black, '#808080'.")
+]
+AgentSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting of the agent to change, for example agent.eval_steps=20 of maml.",
+    ),
+]

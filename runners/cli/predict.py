@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from runners.cli.options import Agent, Device, Json, Network, Quiet, TrainedFile, Verbose
+from runners.cli.options import Agent, AgentSettings, Background, Device, Json, Network, Quiet, TrainedFile, Verbose
 from runners.console.output import log, output
 
 
@@ -37,17 +37,8 @@ def predict(
             "an answer then depends on the others.",
         ),
     ] = False,
-    background: Annotated[
-        str, typer.Option(metavar="COLOUR", help="What transparent parts are laid over: white, black, '#808080'.")
-    ] = "white",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A setting of the agent to change, for example agent.eval_steps=20 of maml.",
-        ),
-    ] = None,
+    background: Background = "white",
+    set_: AgentSettings = None,
     agent: Agent = None,
     network: Network = None,
     device: Device = "auto",

@@ -8,6 +8,9 @@ from tests.helpers.cli import main, only_run, sets
 
 SIZE = 28
 NAMES = ["ant", "bee", "cat"]
+AGENTS = ["maml", "turtle", "lstm", "anil", "imaml", "protonet", "simpleshot", "r2d2", "matching", "finetuning",
+          "baseline++", "scratch", "chance"]  # fmt: skip
+"""One of each kind; all of them classify images."""
 
 
 def make_run(folder, agent, *more):

@@ -13,22 +13,7 @@ import runners
 from fewshot_env.data.pixels import decode
 from fewshot_env.errors import FewShotError
 from tests.helpers.cli import main, result_of
-
-ALL = [
-    "maml",
-    "turtle",
-    "lstm",
-    "anil",
-    "imaml",
-    "protonet",
-    "simpleshot",
-    "r2d2",
-    "matching",
-    "finetuning",
-    "baseline++",
-    "scratch",
-    "chance",
-]
+from tests.helpers.photos import AGENTS
 
 
 def inputs(predictions, size):
@@ -36,7 +21,7 @@ def inputs(predictions, size):
     return images.transpose(0, 3, 1, 2).astype(np.float32) / 255
 
 
-@pytest.mark.parametrize("agent", ALL)
+@pytest.mark.parametrize("agent", AGENTS)
 def test_onnx_and_torch_export_answer_as_predict_does(agent, runs, photos, capsys):
     onnxruntime = pytest.importorskip("onnxruntime")
     run = runs(agent)

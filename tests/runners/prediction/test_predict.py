@@ -18,23 +18,7 @@ from fewshot_env.errors import FewShotError
 from fewshot_env.prepare import prepare
 from runners.prediction.images import read_images
 from tests.helpers.cli import main
-from tests.helpers.photos import NAMES, draw
-
-ALL = [
-    "maml",
-    "turtle",
-    "lstm",
-    "anil",
-    "imaml",
-    "protonet",
-    "simpleshot",
-    "r2d2",
-    "matching",
-    "finetuning",
-    "baseline++",
-    "scratch",
-    "chance",
-]
+from tests.helpers.photos import AGENTS, NAMES, draw
 
 
 def pixels(files):
@@ -71,7 +55,7 @@ def test_the_csv_holds_what_the_agent_predicts(runs, photos, capsys):
     assert "uses the statistics of the support images: no answer depends on the other images" in said
 
 
-@pytest.mark.parametrize("agent", ALL)
+@pytest.mark.parametrize("agent", AGENTS)
 def test_an_answer_never_depends_on_the_other_images(agent, runs, photos):
     run = runs(agent)
     whole = runners.predict(run, photos / "support", photos / "new")
