@@ -117,6 +117,11 @@ class Plan:
             flat |= {f"env.{k}": v for k, v in config.model_dump(mode="json", exclude=set(RESERVED)).items()}
         return flat | {f"agent.{k}": v for k, v in self.agent_config.model_dump(mode="json").items()}
 
+    @property
+    def learns(self) -> bool:
+        """Whether the agent has something to train with these settings."""
+        return self.agent_class.learns_with(self.spec, self.agent_config)
+
     @cached_property
     def device(self) -> torch.device:
         """Where to compute; raises FewShotError where that cannot be."""

@@ -165,6 +165,8 @@ def _announce(plans: Sequence[Plan], where: Path) -> None:
     run = plans[0].run
     seeds = f"seed {run.seed}" if len(plans) == 1 else f"seeds {run.seed} to {plans[-1].run.seed}"
     log.info(f"{run.agent} on {plans[0].pair}, {run.train_tasks} tasks, {seeds}: {where}")
+    if not plans[0].learns:
+        log.info(f"fsl: with these settings {run.agent} has nothing to train, so train_tasks is 0")
     for key, value in plans[0].settings.items():
         log.debug(f"  {key} = {json.dumps(value)}")
 

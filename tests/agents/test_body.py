@@ -291,3 +291,12 @@ def test_a_class_that_still_says_frozen_is_told_what_to_say():
 
     with pytest.raises(FewShotError, match=r"Old sets frozen, which is the setting agent.body since"):
         agents.make(Old, Glyphs(**SMALL).spec)
+
+
+def test_a_run_says_that_there_is_nothing_to_train(tmp_path, capsys):
+    from tests.helpers.cli import main
+
+    words = ["run", "--env", "glyphs", "--agent", "protonet", "--tasks", "9", "--set", "agent.body=frozen", "--set",
+             "agent.filters=4", "--set", "test_tasks=2", "--log-dir", tmp_path]  # fmt: skip
+    assert main(*words) == 0
+    assert "with these settings protonet has nothing to train, so train_tasks is 0" in capsys.readouterr().err
