@@ -90,6 +90,8 @@ register("baseline++", "agents.transfer:BaselinePlus", "pre-trained frozen featu
 register("anil", "agents.maml:MAML", "MAML that adapts the head alone, on meta-learned features", body="learned")
 register("boil", "agents.boil:BOIL", "MAML that adapts the body alone, below a meta-learned head")
 register("meta-sgd", "agents.meta_sgd:MetaSGD", "gradient descent with a learned rate for every weight")
+register("meta-curvature", "agents.meta_curvature:MetaCurvature", "gradient descent with learned matrices on gradients")
+register("alfa", "agents.alfa:ALFA", "gradient descent with rates and weight decay proposed for every layer and step")
 register("reptile", "agents.reptile:Reptile", "the initialization moves towards the weights that tasks end at")
 register("imaml", "agents.imaml:IMAML", "implicit meta-gradient at the optimum of a task, whatever way led there")
 register("r2d2", "agents.r2d2:R2D2", "ridge regression on learned features, solved in closed form")

@@ -28,8 +28,8 @@ ORDER = {  # files and folders of a package, top to bottom: each row imports fro
         "console",
     ],
     "agents": [
-        "__init__ maml boil meta_sgd reptile imaml turtle meta_lstm transfer protonet simpleshot r2d2 matching chance "
-        "check saved exported",
+        "__init__ maml boil meta_sgd meta_curvature alfa reptile imaml turtle meta_lstm transfer protonet simpleshot "
+        "r2d2 matching chance check saved exported",
         "registry",  # loads the methods above by name
         "gradient_based neural base charts",
         "engine",

@@ -326,3 +326,95 @@ def test_what_cannot_be_chosen_is_refused():
     ):
         with pytest.raises(FewShotError, match=next(iter(setting))):
             agents.make(name, SINE, **setting)
+
+
+# Meta-Curvature
+
+
+def shaken(agent, size=0.1):
+    """Its rule's parameters moved, so that the rule really acts."""
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for p in agent.rule.parameters():
+            p.add_(size * torch.randn(p.shape, generator=generator))
+    return agent
+
+
+def curved(agent, g):
+    """The gradient of one task, tensor by tensor, with numpy-like products along the axes."""
+    parts, start = [], 0
+    for i, shape in enumerate(agent.net.shapes.values()):
+        n = torch.Size(shape).numel()
+        part = g[start : start + n].view(shape)
+        start += n
+        if len(shape) > 1:
+            m = agent.rule.matrices
+            part = torch.tensordot(m[f"{i}_0"][0], part, dims=([1], [0]))
+            part = torch.tensordot(m[f"{i}_1"][0], part.transpose(0, 1), dims=([1], [0])).transpose(0, 1)
+            if len(shape) == 4:
+                part = part.flatten(2) @ m[f"{i}_2"][0].T
+        parts.append(part.flatten())
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_meta_curvature_is_its_plain_loop(kind, first_order):
+    settings = {"inner_steps": 2, "inner_lr": 0.05, "first_order": first_order, "inner_clip": None, "task_clip": None}
+    agent = shaken(make_agent("meta-curvature", kind, **settings))
+    episode = batch_of_tasks(agent.spec)
+    expected = plain_meta_loss(
+        agent, episode, lambda t, theta, g, *_: theta - 0.05 * curved(agent, g), 2, first_order, None
+    )
+    same(agent, expected, episode)
+
+
+# ALFA
+
+
+def alfa_update(agent):
+    rule = agent.rule
+
+    def update(t, theta, g, loss, memory):
+        layers = list(agent.net.layers.values())
+        h = torch.stack([v[where].mean() for v in (g, theta) for where in layers])
+        for weight, bias in zip(rule.weights, rule.biases, strict=True):
+            h = torch.relu(h @ weight[0] + bias[0, 0])
+        values = rule.base[0, t] * (h @ rule.last[0] + rule.last_bias[0, 0])
+        parts = [values[len(layers) + i] * theta[where] - values[i] * g[where] for i, where in enumerate(layers)]
+        return torch.cat(parts)
+
+    return update
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_alfa_is_its_plain_loop(kind, first_order):
+    settings = {"inner_steps": 3, "inner_lr": 0.05, "first_order": first_order, "inner_clip": None, "task_clip": None}
+    agent = shaken(make_agent("alfa", kind, **settings), 0.05)
+    episode = batch_of_tasks(agent.spec)
+    same(agent, plain_meta_loss(agent, episode, alfa_update(agent), 3, first_order, None), episode)
+
+
+@pytest.mark.parametrize("name", ["meta-curvature", "alfa"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_they_begin_they_are_maml(kind, name):
+    settings = {"inner_steps": 3, "inner_lr": 0.05, "eval_steps": 5}
+    maml, other = make_agent("maml", kind, **settings), make_agent(name, kind, **settings)
+    other.initialization.data.copy_(maml.initialization)
+    episode = batch_of_tasks(maml.spec)
+    for mode in (True, False):
+        found = [a.train(mode).adapt(episode.support).params for a in (other, maml)]
+        torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
+    maml.train()
+    other.train()
+    grads = [gradients(agent_meta_loss(a, episode), a)["initialization"] for a in (other, maml)]
+    torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["meta-curvature", "alfa"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_their_meta_gradients_are_seen_by_finite_differences(name, kind):
+    agent = shaken(make_agent(name, kind, inner_steps=2, inner_lr=0.05, inner_clip=None, task_clip=None), 0.05)
+    by_gradient, by_difference = along_a_direction(agent, batch_of_tasks(agent.spec))
+    assert by_gradient == pytest.approx(by_difference, rel=1e-5)
