@@ -62,7 +62,8 @@ def retest(
     load_plugins()
     wanted = None if env is None else EnvPair.parse(env, data_dir_of(settings | changes))
     own = EnvPair.parse(str(settings["env"]), data_dir_of(settings | changes))
-    if wanted is not None and wanted.source.id not in (wanted.target.id, own.source.id):
+    names_own = wanted is not None and wanted.source.id == own.source.id and ":" in own.source.address
+    if wanted is not None and wanted.source.id != wanted.target.id and not names_own:
         raise FewShotError(
             f"--env is {env!r}, but a test has one environment; name the one to test on, for example cub"
         )

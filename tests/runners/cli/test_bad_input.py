@@ -244,8 +244,8 @@ def test_what_a_test_cannot_change(tmp_path, capsys):
     main("run", *SINE, "--log-dir", tmp_path, *sets(*TINY))
     run = only_run(tmp_path)
     for words, message in (
-        (["--env", "glyphs->textures"], "a test has one environment"),
-        (["--env", "glyphs:textures"], "a test has one environment"),
+        (["--env", "sine->glyphs"], "a test has one environment"),
+        (["--env", "sine:glyphs"], "a test has one environment"),
         (["--set", "agent=turtle"], "not the agent"),
         (["--set", "agent.hidden=[3]"], "do not fit what was changed (agent.hidden)"),
     ):
