@@ -39,7 +39,7 @@ def write(folder: Path, file: Path | None = None, named: Iterable[str | None] = 
     return file
 
 
-def render(folder: Path, result: dict[str, Any], named: Iterable[str | None]) -> str:
+def render(folder: Path, result: dict[str, Any], named: Iterable[str | None] = ()) -> str:
     """The page as text."""
     from jinja2 import Environment
 
