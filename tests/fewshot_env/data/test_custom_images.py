@@ -162,7 +162,7 @@ def test_prepared_stores_are_environments_by_name(birds, tmp_path, monkeypatch, 
     assert "unknown environment 'my-birds'" in capsys.readouterr().err
     assert main("data", "prepare", "my-birds", "--source", birds) == 0
     assert main("list") == 0
-    assert "my-birds       ready    your own images, RGB" in capsys.readouterr().out
+    assert "my-birds ready your own images, RGB" in " ".join(capsys.readouterr().out.split())
     assert main("data", "list") == 0
     assert "my-birds train 8 classes, 40 images" in capsys.readouterr().out
     assert main("show", "my-birds") == 0
