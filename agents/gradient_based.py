@@ -86,8 +86,7 @@ class GradientBased(NeuralAgent):
             config.inner_clip,
             watch,
         )
-        stats = self.stats_for_query(self.net, adapted, support) if self.encoder is None else stats
-        return Adapted(adapted, losses, stats)
+        return Adapted(adapted, losses, self.stats_for_query(self.net, adapted, support, stats))
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Predictions [B, Q, N] with the adapted weights."""
@@ -104,8 +103,10 @@ class GradientBased(NeuralAgent):
             norms.append(torch.linalg.vector_norm(both.detach(), dim=-1).unsqueeze(1))
 
         last = self._adapt(support, watch)
-        stats = [self.stats_for_query(self.net, w, support) if self.encoder is None else last.stats for w in weights]
-        way = [*(Adapted(w, last.losses, s) for w, s in zip(weights, stats, strict=True)), last]
+        way = [
+            *(Adapted(w, last.losses, self.stats_for_query(self.net, w, support, last.stats)) for w in weights),
+            last,
+        ]
         seen = torch.cat(norms, 1)
         return [replace(a, losses=last.losses[:, :t], norms=seen[:, :t]) for t, a in enumerate(way)]
 

@@ -16,6 +16,7 @@ from agents.base import Agent, AgentConfig, BoundedInt
 from agents.networks import Encoder, FeatureBody, Network, conv4_size, make_body
 from fewshot_env import plugins
 from fewshot_env.episode import Split, TaskSpec
+from fewshot_env.errors import FewShotError
 
 
 class NeuralConfig(AgentConfig):
@@ -204,8 +205,15 @@ class NeuralAgent(Agent):
             return self.running.expand(tasks, -1)
         return None
 
-    def stats_for_query(self, net: Network, params: Tensor, support: Split) -> Tensor | None:
-        """Statistics [B, M] for the query; None: those of the query itself (also where the support is empty)."""
+    def stats_for_query(
+        self, net: Network, params: Tensor, support: Split, encoded: Tensor | None = None
+    ) -> Tensor | None:
+        """Statistics [B, M] for the query; None: those of the query itself (also where the support is empty).
+
+        encoded: what `encode` gave beside the features, which it is where an encoder gives them.
+        """
+        if self.encoder is not None:
+            return encoded
         if self.config.bn == "support" and support.x.shape[1] and net.n_stats:
             return net.features_and_statistics(params, support.x)[1]
         return self.stats_while_adapting(len(params))
@@ -232,9 +240,10 @@ class NeuralAgent(Agent):
         return self.query_features(self.net, adapted, x)
 
 
-def has_running_statistics(settings: Mapping[str, Any]) -> bool:
-    """Whether a trained agent with these settings has running statistics to normalize with."""
-    return settings.get("bn") == "running" or settings.get("body") == "frozen"
+def verify_statistics(asked: str | None, trained: Mapping[str, Any]) -> None:
+    """Raise FewShotError where running statistics are asked for, and an agent trained with these settings has none."""
+    if asked == "running" and trained.get("bn") != "running" and trained.get("body") != "frozen":
+        raise FewShotError("agent.bn=running needs running statistics, which this run did not gather; train with it")
 
 
 def _buffer_name(constant: str) -> str:

@@ -114,8 +114,7 @@ class Reptile(GradientBased):
             if watch is not None:
                 watch(Step(before, params, grads, state))
         all_losses = torch.stack(losses, 1) if losses else params.new_zeros(tasks, 0)
-        stats = self.stats_for_query(self.net, params, support) if self.encoder is None else stats
-        return Adapted(params, all_losses, stats)
+        return Adapted(params, all_losses, self.stats_for_query(self.net, params, support, stats))
 
     def meta_gradient(self, adapted: Adapted, predictions: Tensor, query_y: Tensor) -> Tensor:
         """theta - theta_T of each task, over the size of the meta-batch."""

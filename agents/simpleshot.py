@@ -79,8 +79,7 @@ class SimpleShot(Transfer):
         centre = self.mean * self.config.centre
         means = class_means(F.normalize(features - centre, dim=-1), items.labels, self.spec.n_outputs)
         params = torch.cat([body, means.flatten(1), centre.expand(tasks, -1)], 1)
-        stats = self.stats_for_query(self.net, params, support) if self.encoder is None else stats
-        return Adapted(params, params.new_zeros(tasks, 0), stats)
+        return Adapted(params, params.new_zeros(tasks, 0), self.stats_for_query(self.net, params, support, stats))
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Logits over the base classes in train mode; minus scaled squared distances [B, Q, N] in eval mode."""

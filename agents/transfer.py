@@ -127,8 +127,7 @@ class Transfer(NeuralAgent):
             order = torch.randint(size, (self.config.adapt_steps, self.config.adapt_batch), generator=generator)
             with torch.enable_grad():
                 params, losses = self._fit(params, items, order.to(params.device))
-        stats = self.stats_for_query(self.net, params, support) if self.encoder is None else stats
-        return Adapted(params, losses, stats)
+        return Adapted(params, losses, self.stats_for_query(self.net, params, support, stats))
 
     def _start(self, generator: torch.Generator) -> Tensor:
         """Weights [P] of a new task: the pre-trained ones, with a new head for new classes."""

@@ -13,7 +13,7 @@ from agents import saved
 from agents.base import Agent
 from agents.networks import is_custom
 from agents.networks.weights import weights_follow
-from agents.neural import has_running_statistics
+from agents.neural import verify_statistics
 from fewshot_env.errors import FewShotError
 from fewshot_env.pair import EnvPair, file_name
 from fewshot_env.sampler import sampler_class
@@ -51,14 +51,12 @@ def retest(
     Raises:
         FewShotError: where the run has no usable weights or `env` has other spaces.
     """
-    exported = source.is_file()
-    settings, folder = _settings_of(source) if exported else read_settings(source), source
+    exported, folder = checkpoint.load(source) if source.is_file() else None, source
+    settings = read_settings(source) if exported is None else _settings_of(exported, source)
     verify_named(source, settings, (agent, network, env))
     if "agent" in changes or "env" in changes:
         raise FewShotError("--set may change settings of the agent, not the agent; name another environment with --env")
-    trained_with = section(settings, "agent")
-    if changes.get("agent.bn") == "running" and not has_running_statistics(trained_with):
-        raise FewShotError("agent.bn=running needs running statistics, which this run did not gather; train with it")
+    verify_statistics(changes.get("agent.bn"), section(settings, "agent"))
     load_plugins()
     wanted = None if env is None else EnvPair.parse(env, data_dir_of(settings | changes))
     own = EnvPair.parse(str(settings["env"]), data_dir_of(settings | changes))
@@ -68,9 +66,10 @@ def retest(
             f"--env is {env!r}, but a test has one environment; name the one to test on, for example cub"
         )
     pair = EnvPair(own.source, (wanted or own).target)
-    plan = make_plan(_fitting(settings | changes, pair, changes) | {"env": str(pair)}, _preset_of(source))
+    preset = read_preset(folder) if exported is None else str(exported["about"].get("preset", "paper"))
+    plan = make_plan(_fitting(settings | changes, pair, changes) | {"env": str(pair)}, preset)
     tune(plan.run.threads)
-    content = checkpoint.load(source if exported else folder / "best.pt", plan.device)
+    content = exported or checkpoint.load(folder / "best.pt", plan.device)
     tested_agent, tested, cut = _agent_for(plan, settings, folder, content, changes)
     same_tasks = not any(key.startswith("env.") and key != "env.data_dir" for key in changes)
     if same_tasks and content.get("tasks") not in (None, "", plan.make_env("train", 1).sampler.fingerprint):
@@ -102,15 +101,8 @@ def retest(
     return result, file
 
 
-def _preset_of(source: Path) -> str:
-    if source.is_file():
-        return str(checkpoint.load(source)["about"].get("preset", "paper"))
-    return read_preset(source)
-
-
-def _settings_of(file: Path) -> Settings:
+def _settings_of(content: dict[str, Any], file: Path) -> Settings:
     """The settings of the run that a file was exported from, with those of its agent."""
-    content = checkpoint.load(file)
     settings = dict(content.get("about", {}).get("settings") or {})
     if not settings:
         raise FewShotError(f"{file} does not say what it was trained on; test the folder of its run")
@@ -209,7 +201,7 @@ def best_agent(
 
 
 def load_best(folder: Path, named: Iterable[str | None] = ()) -> Agent:
-    """A run's agent with its best weights, on the CPU; classes of one's own must be among `named`.
+    """A run's agent with its best weights, on the CPU; custom classes must be among `named`.
 
     Runs of older versions, whose checkpoints do not describe the agent, need their environment and data; so do tasks
     with a TaskSpec class of their own.

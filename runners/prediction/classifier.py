@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.base import Agent
-from agents.neural import NeuralAgent, has_running_statistics
+from agents.neural import NeuralAgent, verify_statistics
 from fewshot_env.data.pixels import colour
 from fewshot_env.episode import Split
 from fewshot_env.errors import FewShotError
@@ -137,8 +137,7 @@ def _normalization(trained: Trained, transductive: bool, settings: Mapping[str, 
     if asked is not None and transductive != (asked == "transductive"):
         raise FewShotError(f"agent.bn={asked} contradicts {'' if transductive else 'the missing '}--transductive; "
                            "give one of them")  # fmt: skip
-    if asked == "running" and not has_running_statistics(own):
-        raise FewShotError("agent.bn=running needs running statistics, which this run did not gather; train with it")
+    verify_statistics(asked, own)
     bn = "transductive" if transductive else asked or own["bn"]
     bn = "support" if bn == "transductive" and not transductive else bn
     return {**settings, **({} if bn == own["bn"] else {"bn": bn})}
