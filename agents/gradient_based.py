@@ -65,6 +65,10 @@ class GradientBased(NeuralAgent):
     def make_rule(self, net: Network) -> UpdateRule:
         """The method's update rule for weights of `net`; an nn.Module where it has parameters."""
 
+    def first_order(self) -> bool:
+        """Whether gradients inside the update are constants, now."""
+        return self.config.first_order
+
     def adapt(self, support: Split) -> Adapted:
         """Adapted weights after T updates from the initialization (line 6 to 9); the initialization where S = 0."""
         return self._adapt(support, None)
@@ -82,7 +86,7 @@ class GradientBased(NeuralAgent):
             self.rule,
             self.net.objective(self.spec, items, self.stats_while_adapting(tasks)),
             (config.inner_steps if self.training else config.steps_at_eval) if support.x.shape[1] else 0,
-            config.first_order,
+            self.first_order(),
             config.inner_clip,
             watch,
         )

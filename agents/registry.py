@@ -84,6 +84,12 @@ register(
     first_order=False,
     inner_steps=8,
 )
+register("linear-probe", "agents.linear_probe:LinearProbe", "logistic regression on pre-trained features")
+register(
+    "transductive-finetuning",
+    "agents.transductive:TransductiveFinetuning",
+    "all pre-trained weights adapt, to the query's entropy too",
+)
 register("scratch", "agents.transfer:TrainFromScratch", "TrainFromScratch: every task from the same random weights")
 register("finetuning", "agents.transfer:Finetuning", "pre-trained frozen features, a new linear head per task")
 register("baseline++", "agents.transfer:BaselinePlus", "pre-trained frozen features, a new cosine head per task")
@@ -92,10 +98,20 @@ register("boil", "agents.boil:BOIL", "MAML that adapts the body alone, below a m
 register("meta-sgd", "agents.meta_sgd:MetaSGD", "gradient descent with a learned rate for every weight")
 register("meta-curvature", "agents.meta_curvature:MetaCurvature", "gradient descent with learned matrices on gradients")
 register("alfa", "agents.alfa:ALFA", "gradient descent with rates and weight decay proposed for every layer and step")
+register("maml++", "agents.maml_plus:MAMLPlus", "MAML with losses, rates and normalizations for every step")
+register("cavia", "agents.cavia:CAVIA", "a context of few numbers adapts, the network does not")
+register("t-net", "agents.mt_net:MTNet", "gradient descent below learned linear maps of every layer", masked=False)
+register("mt-net", "agents.mt_net:MTNet", "T-net whose adapting rows are drawn by learned probabilities")
+register("sap", "agents.sap:SAP", "operations behind every layer adapt, with learned strengths")
+register("op-lstm", "agents.op_lstm:OPLSTM", "outer products of layer inputs and an LSTM's outputs change the weights")
 register("reptile", "agents.reptile:Reptile", "the initialization moves towards the weights that tasks end at")
 register("imaml", "agents.imaml:IMAML", "implicit meta-gradient at the optimum of a task, whatever way led there")
+register("leo", "agents.leo:LEO", "gradient steps in a latent code that decodes to a classifier")
 register("r2d2", "agents.r2d2:R2D2", "ridge regression on learned features, solved in closed form")
+register("metaoptnet", "agents.metaoptnet:MetaOptNet", "a support vector machine on learned features")
+register("metaoptnet-ridge", "agents.metaoptnet:MetaOptNet", "MetaOptNet with ridge regression", head="ridge")
 register("matching", "agents.matching:Matching", "matching networks: attention over the support by cosine")
+register("relation", "agents.relation:Relation", "a learned comparison of class means with the query")
 register("protonet", "agents.protonet:ProtoNet", "prototypical networks: the class whose mean embedding is nearest")
 register(
     "simpleshot", "agents.simpleshot:SimpleShot", "pre-trained features, centred and normalized; nearest class means"

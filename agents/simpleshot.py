@@ -8,7 +8,7 @@ classes, or comes pre-trained: then nothing need be trained, and without trainin
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from agents.base import AgentConfig
 from agents.networks import NearestMeanHead, Network
-from agents.neural import Adapted, NeuralConfig
+from agents.neural import Adapted
+from agents.pretraining import FixedFeaturesConfig, Pretrained
 from agents.protonet import class_means
-from agents.transfer import Transfer, TransferConfig
 from fewshot_env.episode import Split, TaskSpec
 from fewshot_env.errors import FewShotError
 
@@ -27,22 +27,16 @@ MEMORY = 100
 """Training minibatches over which the mean feature is taken: up to this number all alike, then old ones fade."""
 
 
-class SimpleShotConfig(TransferConfig):
+class SimpleShotConfig(FixedFeaturesConfig):
     """Settings of SimpleShot."""
 
-    body: Literal["learned", "frozen"] = Field(
-        "learned", description="the network: learned in pre-training, or frozen (keeps its first weights)"
-    )
-    bn: Literal["transductive", "support", "running"] = Field(
-        "running", description=NeuralConfig.model_fields["bn"].description
-    )
     centre: bool = Field(True, description="subtract the mean feature of the training images, where there was training")
     scale: float = Field(
         10.0, gt=0, description="factor on the squared distances: probabilities change, the nearest class does not"
     )
 
 
-class SimpleShot(Transfer):
+class SimpleShot(Pretrained):
     """Pre-trained features, nearest class means."""
 
     answers_alone = True
@@ -68,18 +62,12 @@ class SimpleShot(Transfer):
     mean: Tensor
     minibatches: Tensor
 
-    def adapt(self, support: Split) -> Adapted:
-        """In train mode the pre-trained weights; in eval mode the class means, and the centre, as a head."""
-        tasks = len(support.x)
-        if self.training:
-            return super().adapt(support)
-        items, stats = self.encode(support)
-        body = self.weights.detach()[: self.net.n_body].expand(tasks, -1)
-        features = self.net.features(body, items.x, self.stats_while_adapting(tasks))
+    def adapt_to(self, support: Split) -> Adapted:
+        """The class means, and the centre, as a head."""
+        items, features, stats = self.features(support)
         centre = self.mean * self.config.centre
         means = class_means(F.normalize(features - centre, dim=-1), items.labels, self.spec.n_outputs)
-        params = torch.cat([body, means.flatten(1), centre.expand(tasks, -1)], 1)
-        return Adapted(params, params.new_zeros(tasks, 0), self.stats_for_query(self.net, params, support, stats))
+        return self.with_head(support, torch.cat([means.flatten(1), centre.expand(len(means), -1)], 1), stats)
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Logits over the base classes in train mode; minus scaled squared distances [B, Q, N] in eval mode."""

@@ -12,39 +12,24 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 
 from agents.base import AgentConfig, BoundedInt
-from agents.networks import CosineHead, Head, LinearHead, Network
-from agents.neural import Adapted, NeuralAgent, NeuralConfig
+from agents.networks import CosineHead, Head
+from agents.neural import Adapted, NeuralConfig
+from agents.pretraining import Pretrained, PretrainedConfig
 from fewshot_env.episode import Split, TaskSpec
 from fewshot_env.errors import FewShotError
 
 
-class TransferConfig(NeuralConfig):
+class TransferConfig(PretrainedConfig):
     """Settings of the transfer baselines."""
 
-    pretrain_batch: BoundedInt = Field(16, ge=1, description="items per pre-training step")
     adapt_steps: BoundedInt = Field(100, ge=1, description="Adam steps on a new task")
     adapt_batch: BoundedInt = Field(4, ge=1, description="support items per adaptation step, drawn with replacement")
     adapt_lr: float = Field(0.001, gt=0, description="learning rate of Adam on a new task")
     check_every: BoundedInt = Field(25, ge=1, description="steps between evaluations on the whole support")
-    body: Literal["adapted", "learned", "frozen"] = Field(
-        "learned", description=NeuralConfig.model_fields["body"].description
-    )
-
-    @field_validator("meta_batch")
-    @classmethod
-    def _no_meta_batch(cls, number: int) -> int:
-        if number != 1:
-            raise ValueError("it is pre-trained on minibatches, not on tasks; set agent.pretrain_batch")
-        return number
-
-    @property
-    def minibatch(self) -> int:
-        """Pre-trained on minibatches."""
-        return self.pretrain_batch
 
 
 class FrozenConfig(TransferConfig):
@@ -74,12 +59,10 @@ class BaselinePlusConfig(FrozenConfig):
     )
 
 
-class Transfer(NeuralAgent):
-    """What the three have in common: pre-training on minibatches, and Adam on a new task's support."""
+class Transfer(Pretrained):
+    """What the three have in common: Adam on a new task's support."""
 
     Config: ClassVar[type[AgentConfig]] = TransferConfig
-    answers_alone = True
-    encodes = ("frozen",)  # learned weights of the body lie with those of the head
     config: TransferConfig
 
     @classmethod
@@ -93,32 +76,17 @@ class Transfer(NeuralAgent):
         if hasattr(type(self), "frozen"):
             raise FewShotError(f"{type(self).__name__} sets frozen, which is the setting agent.body since: give its "
                                "Config the default body = adapted, learned or frozen")  # fmt: skip
-        n_base = spec.n_base_classes if spec.kind == "classification" else spec.n_outputs
-        self.base_net = Network(self.body, self.make_head(self.body.n_features, n_base), config.at_once)
-        self.net = Network(self.body, self.make_head(self.body.n_features, spec.n_outputs), config.at_once)
-        self.weights = nn.Parameter(self.base_net.init())
         self.register_buffer("adapt_seed", torch.randint(2**31, ()))  # draws of new heads and minibatches
 
     adapt_seed: Tensor
 
-    @property
-    def at_once(self) -> int | None:
-        """All: the network's passes are few beside the steps of the heads, which are taken for all tasks together."""
-        return self.config.at_once
-
-    def make_head(self, n_features: int, n_outputs: int) -> Head:
-        """The classifier or regressor on the features."""
-        return LinearHead(n_features, n_outputs)
-
-    def adapt(self, support: Split) -> Adapted:
-        """In train mode the pre-trained weights; in eval mode those adapted to the support (B tasks at once).
+    def adapt_to(self, support: Split) -> Adapted:
+        """Weights adapted to the support.
 
         Every task gets the same new head and the same order of minibatches, drawn from the agent's own
         seed: adaptation is a function of the support.
         """
         tasks, size = support.x.shape[:2]
-        if self.training:
-            return Adapted(self.weights.expand(tasks, -1), support.x.new_zeros(tasks, 0), None)
         generator = torch.Generator().manual_seed(int(self.adapt_seed))
         params = self._start(generator).expand(tasks, -1)
         losses = params.new_zeros(tasks, 0)
@@ -165,10 +133,6 @@ class Transfer(NeuralAgent):
                     better = losses[-1] <= torch.stack(losses).amin(0)
                     best = torch.where(better.unsqueeze(1), tuned, best)
         return torch.cat([fixed, best], 1), torch.stack(losses, 1)
-
-    def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
-        """Logits over the base classes [B, Q, n_base] in train mode, over the task's ways [B, Q, N] in eval mode."""
-        return self.predict_with(self.base_net if self.training else self.net, adapted, query_x)
 
 
 class Finetuning(Transfer):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.engine.gradient_step import inner_gradient
+from agents.engine.reparametrized import Reparametrized
 from agents.networks.objective import Objective
 
 
@@ -51,7 +52,11 @@ def inner_loop(
     first_order: the gradients that the rule sees are constants. inner_clip: bound on each gradient element.
     Where no graph is being recorded (eval mode), none is kept.
     """
-    state = rule.init(params)
+    state: Any
+    if isinstance(rule, Reparametrized):
+        params, state = rule.begin(params, objective.support)
+    else:
+        state = rule.init(params)
     losses = []
     for step in range(steps):
         grads, loss = inner_gradient(params, objective, first_order, step)

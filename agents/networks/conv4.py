@@ -40,10 +40,11 @@ class Conv4Body(Body):
         for i in range(self.depth):
             self.shapes |= {f"block{i}.weight": (filters, channels if i == 0 else filters, 3, 3)}
             self.shapes |= {f"block{i}.{name}": (filters,) for name in ("bias", "scale", "shift")}
+        self.affine = tuple((f"block{i}.scale", f"block{i}.shift") for i in range(self.depth))
         if min(size) < 1:
             advice = "it needs 16x16" if padding else "set agent.padding=1"
             raise FewShotError(f"images of {in_shape[1]}x{in_shape[2]} are too small for Conv4; {advice}")
-        self.n_features = filters * math.prod(size)
+        self.n_features, self.maps = filters * math.prod(size), (filters, size[0], size[1])
 
     def init(self, name: str, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         """Initial values of one weight tensor."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -19,6 +20,22 @@ def uniform_fan_in(shape: tuple[int, ...], fan_in: int, generator: torch.Generat
 def size_of(shapes: Shapes) -> int:
     """Number of weights."""
     return sum(math.prod(s) for s in shapes.values())
+
+
+def matrices(shapes: Shapes) -> dict[str, str | None]:
+    """Linear and convolution layers: the name of each weight [out, in, ...], and of its bias [out], if it has one."""
+    found: dict[str, str | None] = {}
+    for name, shape in shapes.items():
+        bias = name.removesuffix("weight") + "bias" if name.endswith("weight") else ""
+        if len(shape) > 1:
+            found[name] = bias if shapes.get(bias) == shape[:1] else None
+    return found
+
+
+def replaced(params: Tensor, shapes: Shapes, new: Mapping[str, Tensor]) -> Tensor:
+    """Flat weights [B, P] with some named tensors [B, *shape] in the place of their own."""
+    parts = params.split([math.prod(s) for s in shapes.values()], dim=-1)
+    return torch.cat([new[n].flatten(1) if n in new else p for n, p in zip(shapes, parts, strict=True)], -1)
 
 
 def unpack(params: Tensor, shapes: Shapes) -> dict[str, Tensor]:

@@ -41,6 +41,9 @@ class ModuleBody(Body):
         self.norms = [m for m in self.module.modules() if isinstance(m, TaskNorm)]
         self.n_stats = sum(2 * norm.num_features for norm in self.norms)
         learned = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        places = [path for path, m in self.module.named_modules() if isinstance(m, TaskNorm)]
+        names = [(f"{path}.weight".lstrip("."), f"{path}.bias".lstrip(".")) for path in places]
+        self.affine = tuple((f"body.{w}", f"body.{b}") for w, b in names if w in learned and b in learned)
         self.shapes: Shapes = {f"body.{name}": (*p.shape,) for name, p in learned.items()}
         self._names = list(learned)
         self._initial = {f"body.{name}": p.detach().clone() for name, p in learned.items()}

@@ -31,6 +31,10 @@ class Body(ABC):
     n_features: int
     n_stats: int = 0
     """Normalization statistics of a task."""
+    maps: tuple[int, int, int] | None = None
+    """Channels, height and width of the features, where these are maps."""
+    affine: tuple[tuple[str, str], ...] = ()
+    """Names of the scale and the shift of every batch normalization that has them."""
     stackable: bool = False
     """Whether tasks of several runs are worth computing at once (agents.engine.stack)."""
 

@@ -72,7 +72,7 @@ def upgraded(settings: Mapping[str, Any]) -> Settings:
     """Settings that an older version saved, under this version's names.
 
     `agent.clip`, which acted where there were several inner steps, is now `agent.inner_clip` and `agent.task_clip`.
-    `agent.recompute`, which changed no result, is gone.
+    `agent.recompute`, which changed no result, is gone; so are settings of SimpleShot that it never used.
     """
     new = dict(settings)
     if {"agent.clip", "agent.inner_steps", "agent.first_order"} <= new.keys():
@@ -81,4 +81,7 @@ def upgraded(settings: Mapping[str, Any]) -> Settings:
         new |= {"agent.inner_clip": clip, "agent.task_clip": clip}
     if "agent.inner_clip" in new:
         new.pop("agent.recompute", None)
+    if new.get("agent") == "simpleshot":
+        for unused in ("adapt_steps", "adapt_batch", "adapt_lr", "check_every"):
+            new.pop(f"agent.{unused}", None)
     return new

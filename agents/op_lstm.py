@@ -1,0 +1,142 @@
+"""OP-LSTM (Huisman, Moerland, Plaat & van Rijn 2023): an LSTM whose outputs, times layer inputs, change the weights.
+
+    W_l' = W_l + gamma D_l / |D_l|,   D_l = mean over the support of o_l a_(l-1)^T               (outer products)
+    o_L = lstm(y, prediction),   o_l = lstm'(a_l, (o_(l+1) W_(l+1)))  for the layers below, unit by unit
+
+a_l are a layer's activations, a_0 the items. The recurrent states of every item and unit are kept from step to step;
+the LSTMs are shared by all units. With o_L the error and o_l the message where a_l > 0 it is gradient descent. Biases
+do not adapt. Body and head are an MLP that adapts whole (agent.body=adapted), or a head on the features of any network.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from agents.base import AgentConfig, BoundedInt
+from agents.networks import FeatureBody, LinearHead, MLPBody, Network, matrices, replaced, unpack
+from agents.neural import Adapted, NeuralAgent, NeuralConfig
+from fewshot_env.episode import Split, TaskSpec
+from fewshot_env.errors import FewShotError
+
+
+class OPLSTMConfig(NeuralConfig):
+    """Settings of OP-LSTM."""
+
+    inner_steps: BoundedInt = Field(5, ge=1, description="T, passes over the support in meta-training")
+    eval_steps: BoundedInt | None = Field(
+        None, ge=0, description="passes over the support in validation and test; default inner_steps"
+    )
+    hidden_units: BoundedInt = Field(20, ge=1, description="units of the first of the two layers of each LSTM")
+    step_size: float = Field(1.0, gt=0, description="gamma, norm of a layer's change, at first; it is learned")
+    body: Literal["adapted", "learned", "frozen"] = Field(
+        "learned", description="the network below the head: adapted (an MLP only), learned, or frozen"
+    )
+
+    @classmethod
+    def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
+        """Sine: the whole MLP adapts, in 9 passes. Images: the head, 4 tasks per step (1-shot) or 2 (5-shot)."""
+        if spec.kind == "regression":
+            return {"body": "adapted", "inner_steps": 9, "meta_batch": 4}
+        return super().paper(spec, n_shot) | {"meta_batch": 4 if n_shot < 5 else 2}
+
+
+class UnitLSTM(nn.Module):
+    """Two LSTM layers (2 inputs, `hidden` units; 1 unit), the same for every item and unit; [runs, ...] first."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        sizes = [(2 + hidden, hidden), (hidden + 1, 1)]  # inputs with the layer's last outputs, units
+        self.weights = nn.ParameterList(
+            torch.empty(1, fan_in, 4 * units).uniform_(-(hidden**-0.5), hidden**-0.5) for fan_in, units in sizes
+        )
+        self.biases = nn.ParameterList(torch.zeros(1, 1, 4 * units) for _, units in sizes)
+
+    def forward(self, inputs: Tensor, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+        """Outputs [B, S, U] in (-1, 1) for inputs [B, S, U, 2]; the state [h, c, h', c'] is by run and unit."""
+        runs = len(self.weights[0])
+        x = inputs.reshape(runs, -1, 2)
+        widths = (self.hidden, self.hidden, 1, 1)
+        old = state or [x.new_zeros(runs, x.shape[1], width) for width in widths]
+        new: list[Tensor] = []
+        for layer in range(2):
+            h, c = old[2 * layer], old[2 * layer + 1]
+            gates = torch.baddbmm(self.biases[layer], torch.cat([x, h], 2), self.weights[layer])
+            keep, take, show, what = gates.chunk(4, 2)
+            c = keep.sigmoid() * c + take.sigmoid() * what.tanh()
+            x = show.sigmoid() * c.tanh()
+            new += [x, c]
+        return x.view(inputs.shape[:-1]), new
+
+
+class OPLSTM(NeuralAgent):
+    """OP-LSTM from learned first weights."""
+
+    Config: ClassVar[type[AgentConfig]] = OPLSTMConfig
+    answers_alone = True
+    stackable = True
+    config: OPLSTMConfig
+
+    def __init__(self, spec: TaskSpec, config: OPLSTMConfig) -> None:
+        super().__init__(spec, config)
+        if not isinstance(self.body, MLPBody | FeatureBody):
+            raise FewShotError(
+                "agent.body=adapted is for an MLP: op-lstm needs the inputs of every layer that adapts; use "
+                "agent.body=learned, where the head adapts, or agent.network=mlp"
+            )
+        self.net = Network(self.body, LinearHead(self.body.n_features, spec.n_outputs), config.at_once)
+        self.layers = matrices(self.net.shapes)
+        self.initialization = nn.Parameter(self.net.init().unsqueeze(0))  # [runs, P]
+        self.of_output = UnitLSTM(config.hidden_units)
+        self.of_hidden = UnitLSTM(config.hidden_units) if len(self.layers) > 1 else None
+        self.step_size = nn.Parameter(torch.full((1, 1), config.step_size))  # [runs, 1]
+
+    def adapt(self, support: Split) -> Adapted:
+        """Weights after T passes over the support; the first weights where S = 0."""
+        items, stats = self.encode(support)
+        config, (tasks, size) = self.config, items.x.shape[:2]
+        params = self.initialization.repeat_interleave(tasks // self.runs, 0)
+        steps = config.inner_steps if self.training or config.eval_steps is None else config.eval_steps
+        targets = items.labels
+        if self.spec.kind == "classification":
+            targets = F.one_hot(targets, self.spec.n_outputs).to(items.x)
+        states: list[list[Tensor] | None] = [None] * len(self.layers)
+        losses = []
+        for _ in range(steps if size else 0):
+            acts = self._activations(params, items.x.flatten(2))
+            losses.append(self.spec.loss(acts[-1], items.labels).detach())
+            params = self._changed(params, acts, targets, states)
+        past = torch.stack(losses, 1) if losses else params.new_zeros(tasks, 0)
+        return Adapted(params, past, stats)
+
+    def _activations(self, params: Tensor, x: Tensor) -> list[Tensor]:
+        """The items [B, S, F], and what every layer makes of them; the last are the predictions."""
+        named, acts = unpack(params, self.net.shapes), [x]
+        for i, (weight, bias) in enumerate(self.layers.items()):
+            assert bias is not None
+            z = torch.baddbmm(named[bias].unsqueeze(1), acts[-1], named[weight].mT)
+            acts.append(z.relu() if i + 1 < len(self.layers) else z)
+        return acts
+
+    def _changed(self, params: Tensor, acts: list[Tensor], targets: Tensor, states: list[Any]) -> Tensor:
+        """Weights after one pass; the states are replaced."""
+        named, new = unpack(params, self.net.shapes), {}
+        gamma = self.step_size.repeat_interleave(len(params) // self.runs, 0).unsqueeze(-1)
+        lstm, inputs = self.of_output, torch.stack([targets, acts[-1]], -1)
+        for i, weight in reversed(list(enumerate(self.layers))):
+            outputs, states[i] = lstm(inputs, states[i])
+            change = outputs.mT @ acts[i] / outputs.shape[1]
+            new[weight] = named[weight] + gamma * F.normalize(change.flatten(1), dim=1).view_as(change)
+            if i:
+                assert self.of_hidden is not None
+                lstm, inputs = self.of_hidden, torch.stack([acts[i], outputs @ named[weight]], -1)
+        return replaced(params, self.net.shapes, new)
+
+    def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
+        """Predictions [B, Q, N] with the adapted weights."""
+        return self.predict_with(self.net, adapted, query_x)
