@@ -30,16 +30,19 @@ class CAVIAConfig(GradientBasedConfig):
     inner_steps: BoundedInt = Field(2, ge=1, description="T, updates per task in meta-training")
     context: BoundedInt = Field(100, ge=1, description="numbers in the context (published for sine: 2 to 5)")
     modulated: BoundedInt | None = Field(
-        None, ge=1, description="the batch normalization that the context acts behind, counted from 1; null: all"
+        None,
+        ge=1,
+        description="the batch normalization that the context acts behind, counted from 1 (published: the third of "
+        "Conv4); null: all",
     )
     body: Literal["adapted"] = Field("adapted", description="the network below the head: the context acts in it")
 
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
-        """Sine: 5 numbers, one update, as published. Images: behind the third block of Conv4."""
+        """Sine: 5 numbers, one update, as published. Images: 4 tasks per step (1-shot) or 2 (5-shot)."""
         if spec.kind == "regression":
             return {"context": 5, "inner_steps": 1, "meta_batch": 25}
-        return super().paper(spec, n_shot) | {"modulated": 3, "meta_batch": 4 if n_shot < 5 else 2}
+        return super().paper(spec, n_shot) | {"meta_batch": 4 if n_shot < 5 else 2}
 
 
 class Context(Reparametrized):

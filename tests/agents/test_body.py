@@ -104,13 +104,15 @@ def test_second_order_of_a_learned_body_is_seen_by_finite_differences():
     torch.testing.assert_close((gradient * direction).sum(), (above - below) / 2e-8, rtol=1e-5, atol=1e-8)
 
 
-CLASSIFIERS = ("protonet", "simpleshot", "matching")
+ON_FEATURES = ("protonet", "simpleshot", "matching", "relation", "leo", "metaoptnet", "metaoptnet-ridge", "op-lstm",
+               "linear-probe", "r2d2")  # fmt: skip
 BODIES = [
-    (name, body)
-    for name in ("maml", "turtle", "lstm", "finetuning", "baseline++", "scratch", *CLASSIFIERS, "r2d2")
-    for body in ("adapted", "learned", "frozen")
-    if not (name in (*CLASSIFIERS, "r2d2") and body == "adapted") and (name, body) != ("r2d2", "frozen")
-]
+    *((name, body) for name in ("maml", "turtle", "lstm", "finetuning", "baseline++", "scratch")
+      for body in ("adapted", "learned", "frozen")),
+    *((name, body) for name in ON_FEATURES for body in ("learned", "frozen")
+      if (name, body) not in (("r2d2", "frozen"), ("metaoptnet-ridge", "frozen"), ("metaoptnet", "frozen"))),
+    ("maml++", "learned"), ("maml++", "frozen"), ("transductive-finetuning", "adapted"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("bn", ["transductive", "support", "running"])
@@ -128,10 +130,10 @@ def test_every_agent_keeps_the_contract(name, body, bn):
 
 @pytest.mark.parametrize(("name", "body"), [pair for pair in BODIES if pair[1] == "frozen"])
 def test_frozen_weights_never_change(name, body):
-    train = Glyphs(**SMALL, minibatch=8 if name in ("finetuning", "baseline++", "scratch", "simpleshot") else 0)
     agent = agents.make(name, Glyphs(**SMALL).spec, filters=4, padding=1, body=body).train()
     if not agent.learns:
         return
+    train = Glyphs(**SMALL, minibatch=8 if agent.config.minibatch else 0)
     before, task = copy.deepcopy(agent.state_dict()), sample(train, [1, 2])
     agent.meta_update(agent.predict(adapted := agent.adapt(task.support), task.query.x), task.query.labels, adapted)
     after = agent.state_dict()

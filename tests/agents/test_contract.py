@@ -10,14 +10,14 @@ from agents.base import Agent, AgentConfig
 from agents.chance import Chance
 from agents.check import check_agent
 from fewshot_env.sine import SineSampler
-from tests.helpers.agents import IMAGES, batch_of_tasks, tasks_for
+from tests.helpers.agents import CLASSIFIERS, IMAGES, batch_of_tasks, tasks_for
 
 
 @pytest.mark.parametrize("kind", ["sine", pytest.param("images", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", agents.AGENTS)
 def test_every_agent_keeps_the_contract(name, kind, small_store):
     settings = {} if name == "chance" else {"filters": 8, "padding": 1}
-    if kind == "sine" and name in ("protonet", "simpleshot", "matching"):
+    if kind == "sine" and name in CLASSIFIERS:
         pytest.skip("it is for classes; tests/agents/test_body.py has it on images")
     minibatch = agents.find(name).load().Config().minibatch
     spec, train, test = tasks_for(kind, minibatch, small_store)

@@ -11,6 +11,8 @@ from fewshot_env.sine import SineSampler
 SINE = TaskSpec("regression", (1,), 1, 1, (-5, 5), (-10, 10))
 IMAGES = TaskSpec("classification", (2, 18, 18), 3, 5, (0, 1), (0, 2))
 SPECS = {"mlp": SINE, "conv": IMAGES}
+CLASSIFIERS = ("protonet", "simpleshot", "matching", "relation", "metaoptnet", "leo", "transductive-finetuning")
+"""Agents that are for classes only."""
 EPISODES = {"n_way": 3, "n_shot": 2, "n_query": 3}
 SMALL = {"mlp": {"hidden": (6, 5)}, "conv": {"filters": 3, "padding": 1}}
 

@@ -15,44 +15,14 @@ from tests.helpers.agents import (
     batch_of_tasks,
     gradients,
     make_agent,
-    plain_forward,
     plain_loss,
     plain_meta_loss,
     relative_error,
 )
+from tests.helpers.learners import along_a_direction, plain_features, same, shaken
 
 pytestmark = pytest.mark.usefixtures("float64")
 KINDS = ["mlp", "conv"]
-
-
-def same(agent, expected, episode, tolerance=1e-9):
-    """The agent's summed meta-loss and its gradients are those of `expected`."""
-    actual = agent_meta_loss(agent, episode)
-    assert actual.item() == pytest.approx(expected.item(), rel=1e-10)
-    want, got = gradients(expected, agent), gradients(actual, agent)
-    assert all(g.abs().max() > 0 for g in want.values())
-    assert relative_error(got, want) < tolerance
-
-
-def along_a_direction(agent, episode, seed=3, size=1e-7):
-    """The derivative of the meta-loss along a random direction: by its gradient, and by a finite difference."""
-    loss = agent_meta_loss(agent, episode)
-    found = gradients(loss, agent)
-    generator = torch.Generator().manual_seed(seed)
-    by_gradient = 0.0
-    steps = {}
-    for name, parameter in agent.named_parameters():
-        steps[name] = torch.randn(parameter.shape, generator=generator)
-        by_gradient += float((found[name] * steps[name]).sum())
-    values = []
-    with torch.no_grad():
-        for sign in (1, -2):
-            for name, parameter in agent.named_parameters():
-                parameter.add_(sign * size * steps[name])
-            values.append(float(agent_meta_loss(agent, episode)))
-        for name, parameter in agent.named_parameters():
-            parameter.add_(size * steps[name])
-    return by_gradient, (values[0] - values[1]) / (2 * size)
 
 
 # Meta-SGD
@@ -257,21 +227,9 @@ def test_r2d2_is_ridge_regression_on_plain_features(kind):
         agent.scale.fill_(1.3)
         agent.shift.fill_(-0.2)
     episode, spec, n = batch_of_tasks(agent.spec), agent.spec, agent.spec.n_outputs
-    weights = agent.encoder.weights[0]
-
-    def features(x):
-        """The base learner's features, by a head that is the identity."""
-        f = agent.body.n_features
-        if kind == "mlp":
-            h = F.relu(F.linear(x, weights[:6].view(6, 1), weights[6:12]))
-            return F.relu(F.linear(h, weights[12:42].view(5, 6), weights[42:47]))
-        head = torch.cat([torch.eye(f)[:3].flatten(), torch.zeros(3)])
-        assert f == 3
-        return plain_forward(spec, torch.cat([weights, head]), x)
-
     total = 0
     for b in range(2):
-        z, q = features(episode.support.x[b]), features(episode.query.x[b])
+        z, q = (plain_features(agent, s.x[b]) for s in (episode.support, episode.query))
         z, q = (torch.cat([h, torch.ones(len(h), 1)], 1) for h in (z, q))
         y = episode.support.y[b]
         y = F.one_hot(y, n).double() if spec.kind == "classification" else y
@@ -287,11 +245,10 @@ def test_r2d2_is_ridge_regression_on_plain_features(kind):
 
 def test_matching_is_attention_over_plain_features():
     agent = make_agent("matching", "conv", scale=3.0)
-    episode, weights = batch_of_tasks(IMAGES), agent.encoder.weights[0]
-    head = torch.cat([torch.eye(3).flatten(), torch.zeros(3)])
+    episode = batch_of_tasks(IMAGES)
     total = 0
     for b in range(2):
-        z, q = (plain_forward(IMAGES, torch.cat([weights, head]), s.x[b]) for s in (episode.support, episode.query))
+        z, q = (plain_features(agent, s.x[b]) for s in (episode.support, episode.query))
         for i in range(len(q)):
             weight = torch.stack([3.0 * F.cosine_similarity(q[i], z[s], dim=0) for s in range(len(z))]).softmax(0)
             p = sum(weight[s] for s in range(len(z)) if episode.support.y[b, s] == episode.query.y[b, i])
@@ -329,15 +286,6 @@ def test_what_cannot_be_chosen_is_refused():
 
 
 # Meta-Curvature
-
-
-def shaken(agent, size=0.1):
-    """Its rule's parameters moved, so that the rule really acts."""
-    generator = torch.Generator().manual_seed(9)
-    with torch.no_grad():
-        for p in agent.rule.parameters():
-            p.add_(size * torch.randn(p.shape, generator=generator))
-    return agent
 
 
 def curved(agent, g):

@@ -1,0 +1,122 @@
+"""OP-LSTM against a loop over items and units with torch's own LSTM formulas written out; its limit is descent."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import agents
+from fewshot_env.errors import FewShotError
+from tests.helpers.agents import IMAGES, agent_meta_loss, batch_of_tasks, gradients, make_agent, relative_error
+from tests.helpers.learners import along_a_direction, plain_features, same
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def unit(lstm, two, state):
+    """One item and unit: inputs [2] through both layers; the state is a list [h, c, h', c']."""
+    x, new = two, []
+    for layer, n in enumerate((lstm.hidden, 1)):
+        h, c = (torch.zeros(n), torch.zeros(n)) if state is None else state[2 * layer : 2 * layer + 2]
+        z = torch.cat([x, h]) @ lstm.weights[layer][0] + lstm.biases[layer][0, 0]
+        c = torch.sigmoid(z[:n]) * c + torch.sigmoid(z[n : 2 * n]) * torch.tanh(z[3 * n :])
+        x = torch.sigmoid(z[2 * n : 3 * n]) * torch.tanh(c)
+        new += [x, c]
+    return x[0], new
+
+
+def passes(agent, layers, x, targets, steps):
+    """The layers [(W, b)] of one task after so many passes, every item and unit by itself."""
+    layers, states = [list(layer) for layer in layers], {}
+    for _ in range(steps):
+        acts = [x]
+        for i, (w, b) in enumerate(layers):
+            z = acts[-1] @ w.T + b
+            acts.append(F.relu(z) if i + 1 < len(layers) else z)
+        above, changes = None, {}
+        for i in reversed(range(len(layers))):
+            last = i + 1 == len(layers)
+            lstm = agent.of_output if last else agent.of_hidden
+            outputs = []
+            for s in range(len(x)):
+                row = []
+                for j in range(layers[i][0].shape[0]):
+                    message = None if last else sum(above[s][k] * layers[i + 1][0][k, j] for k in range(len(above[s])))
+                    two = torch.stack([targets[s, j], acts[-1][s, j]] if last else [acts[i + 1][s, j], message])
+                    out, states[i, s, j] = unit(lstm, two, states.get((i, s, j)))
+                    row.append(out)
+                outputs.append(row)
+            above = outputs
+            products = sum(torch.outer(torch.stack(outputs[s]), acts[i][s]) for s in range(len(x))) / len(x)
+            changes[i] = agent.step_size[0, 0] * products / products.norm()
+        for i, change in changes.items():
+            layers[i][0] = layers[i][0] + change
+    return layers
+
+
+def test_on_a_whole_mlp_it_is_its_loop_over_items_and_units():
+    agent = make_agent("op-lstm", "mlp", body="adapted", inner_steps=3, hidden_units=4, step_size=0.3)
+    agent.initialization.data += 0.05
+    episode, theta, total = batch_of_tasks(agent.spec, support=3), agent.initialization[0], 0
+    cut = theta.split([6, 6, 30, 5, 5, 1])
+    first = [(cut[0].view(6, 1), cut[1]), (cut[2].view(5, 6), cut[3]), (cut[4].view(1, 5), cut[5])]
+    for b in range(2):
+        layers = passes(agent, first, episode.support.x[b], episode.support.y[b], 3)
+        h = episode.query.x[b]
+        for i, (w, bias) in enumerate(layers):
+            h = h @ w.T + bias
+            h = F.relu(h) if i < 2 else h
+        total = total + F.mse_loss(h, episode.query.y[b])
+    same(agent, total, episode)
+
+
+def test_on_a_head_it_is_its_loop_over_items_and_units():
+    agent = make_agent("op-lstm", "conv", inner_steps=2, hidden_units=4, step_size=0.3)
+    assert agent.of_hidden is None
+    episode, theta, total = batch_of_tasks(IMAGES), agent.initialization[0], 0
+    for b in range(2):
+        z, q = (plain_features(agent, s.x[b]) for s in (episode.support, episode.query))
+        hot = F.one_hot(episode.support.y[b], 3).double()
+        ((w, bias),) = passes(agent, [(theta[:9].view(3, 3), theta[9:])], z, hot, 2)
+        total = total + F.cross_entropy(q @ w.T + bias, episode.query.y[b])
+    actual = agent_meta_loss(agent, episode)
+    assert actual.item() == pytest.approx(total.item(), rel=1e-9)
+    assert relative_error(gradients(actual, agent), gradients(total, agent)) < 1e-7
+
+
+class Error(torch.nn.Module):
+    """In the place of the LSTM: the error at the outputs, and below the message where the unit is active."""
+
+    def __init__(self, at_outputs):
+        super().__init__()
+        self.at_outputs = at_outputs
+
+    def forward(self, inputs, state):
+        one, other = inputs.unbind(-1)
+        return (one - other) if self.at_outputs else other * (one > 0), []
+
+
+def test_with_errors_as_outputs_it_is_gradient_descent_of_normalized_steps():
+    agent = make_agent("op-lstm", "mlp", body="adapted", inner_steps=1, step_size=0.2)
+    agent.of_output, agent.of_hidden = Error(True), Error(False)
+    episode = batch_of_tasks(agent.spec)
+    start, adapted = agent.initialization[0].detach(), agent.adapt(episode.support).params.detach()
+    maml = make_agent("maml", "mlp", inner_steps=1, inner_lr=1.0)
+    maml.initialization.data.copy_(agent.initialization)
+    step = (maml.adapt(episode.support).params - start).detach()  # minus the gradient
+    for where in (slice(0, 6), slice(12, 42), slice(47, 52)):  # the weights; biases stay
+        expected = 0.2 * step[:, where] / step[:, where].norm(dim=1, keepdim=True)
+        torch.testing.assert_close(adapted[:, where] - start[where], expected, rtol=1e-9, atol=1e-12)
+    assert torch.equal(adapted[:, 6:12], start[6:12].expand(2, -1))
+
+
+@pytest.mark.parametrize(("kind", "body"), [("mlp", "adapted"), ("mlp", "learned"), ("conv", "learned")])
+def test_meta_gradients_are_seen_by_finite_differences(kind, body):
+    agent = make_agent("op-lstm", kind, body=body, inner_steps=3, hidden_units=4)
+    agent.initialization.data += 0.05
+    by_gradient, by_difference = along_a_direction(agent, batch_of_tasks(agent.spec))
+    assert by_gradient == pytest.approx(by_difference, rel=1e-5)
+
+
+def test_a_whole_convolutional_network_is_refused():
+    with pytest.raises(FewShotError, match=r"^agent\.body=adapted is for an MLP"):
+        agents.make("op-lstm", IMAGES, body="adapted", padding=1)
