@@ -42,6 +42,10 @@ class AgentConfig(SettingsModel):
         """Tasks that an outer step takes; a minibatch counts as one."""
         return 1 if self.minibatch else self.meta_batch
 
+    def for_run(self, outer_steps: int) -> AgentConfig:
+        """These settings in a run of so many outer steps, for schedules that last as long."""
+        return self
+
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
         """The paper's settings for such tasks, where they differ from the defaults."""

@@ -1,9 +1,12 @@
 """LEO (Rusu et al. 2019): gradient steps in a latent code of few numbers, from which a task's classifier is decoded.
 
     e = E f(x);   (mu_n, log s_n) = mean over pairs (i of class n, j) of relation(e_i, e_j);   z_n = mu_n + s_n eps
-    (nu_n, log t_n) = D z_n;   w_n = nu_n + t_n eps';   logit_n(x) = w_n . f(x)                        (their Eq. 3, 4)
+    (nu_n, log t'_n) = D z_n;   w_n = nu_n + t_n eps';   logit_n(x) = w_n . f(x)                       (their Eq. 3, 4)
     z' = z - alpha grad_z L_support, several times; then w' = w - beta grad_w L_support, several times;
-    loss = L_query(w') + kl KL(z | N(0, 1)) + gamma |z' - z|^2 + lambda_1 |weights|^2 + lambda_2 |corr(D) - 1|^2
+    loss = L_query(w') + kl KL(z | N(0, 1)) + gamma |stop(z') - z|^2 + lambda_1 |weights|^2 + lambda_2 |corr(D) - I|^2
+
+KL and gamma's term are sums over latents and means over classes; the last is the mean over pairs of D's columns. f(x)
+is L2-normalized; t_n = max(t'_n - 1 + sqrt(2 / (F + N)), 0), so that classifiers begin with little noise.
 
 On features of any network: of a pre-trained one as it is (agent.body=frozen, as published), or learned with the rest.
 alpha and beta are learned. What is drawn is a function of the support's items, and in evaluation the means are used.
@@ -12,7 +15,7 @@ Published, the features of the encoder pass through dropout; here nothing is dro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -33,9 +36,11 @@ from fewshot_env.errors import FewShotError
 class LEOConfig(NeuralConfig):
     """Settings of LEO."""
 
+    outer_clip_norm: float | None = Field(0.1, gt=0, description="bound on the norm of the whole meta-gradient")
     body: Literal["learned", "frozen"] = Field(
         "learned", description="the network: learned in meta-training, or frozen (published: frozen, pre-trained)"
     )
+    normalize: bool = Field(True, description="L2-normalize the features first")
     latents: BoundedInt = Field(64, ge=1, description="numbers in the code of a class")
     inner_steps: BoundedInt = Field(5, ge=0, description="gradient steps on the code")
     inner_lr: float = Field(1.0, gt=0, description="where the learned rate of these steps begins")
@@ -77,6 +82,7 @@ class LEO(NeuralAgent):
     def adapt(self, support: Split) -> Decoded:
         """A linear head [B, P_head] without biases after both kinds of steps; equal scores where S = 0."""
         items, stats = self.encode(support)
+        items = replace(items, x=self._scaled(items.x))
         config, n, (tasks, size, n_features) = self.config, self.spec.n_outputs, items.x.shape
         if not size:
             head = items.x.new_zeros(tasks, n * (n_features + 1))
@@ -112,7 +118,8 @@ class LEO(NeuralAgent):
     def _decoded(self, z: Tensor, noise: Tensor) -> Tensor:
         """A classifier's weights [B, N, F] from codes [B, N, latents]."""
         mean, log_t = self.decoder(z).chunk(2, -1)
-        weights: Tensor = mean + log_t.exp() * noise.view_as(mean)
+        deviation = (log_t.exp() - 1 + (2 / (mean.shape[-1] + self.spec.n_outputs)) ** 0.5).clamp(min=0)
+        weights: Tensor = mean + deviation * noise.view_as(mean)
         return weights
 
     def _slope(self, at: Tensor, items: Split, noise: Tensor | None, losses: list[Tensor]) -> Tensor:
@@ -128,7 +135,10 @@ class LEO(NeuralAgent):
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Scores [B, Q, N]."""
-        return self.predict_with(self.net, adapted, query_x)
+        return self.net.head(adapted.params, self._scaled(self.query_features(self.net, adapted, query_x)))
+
+    def _scaled(self, features: Tensor) -> Tensor:
+        return F.normalize(features, dim=-1) if self.config.normalize else features
 
     def meta_gradient(self, adapted: Decoded, predictions: Tensor, query_y: Tensor) -> Tensor:
         """The gradient of the query losses and the penalties, those of the weights once for every task."""

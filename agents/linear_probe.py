@@ -2,7 +2,8 @@
 
     W, b = argmin  1/2 |W|^2 + C sum over the support of -log softmax(W z + b)_y,   z = f(x) / |f(x)|
 
-For regression: squared errors in the place of the logarithms. Convex: the optimum depends on the support alone.
+For regression: squared errors in the place of the logarithms. b is not in the penalty. Convex: the optimum depends on
+the support alone.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@
   each pass, and so of each step.
 - The first outer steps may be first-order; the outer rate falls along a cosine.
 
-With equal rates, one set of scales and all weight on the last step it is MAML, but for the scales that do not adapt.
+With equal rates, one set of scales and all weight on the last step its meta-gradient is MAML's, but for the scales,
+which do not adapt.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ LEAST_SHARE = 0.03
 
 LEAST_RATE = 1e-5
 
+USUAL_STEPS = 10_000
+
 
 class MAMLPlusConfig(GradientBasedConfig):
     """Settings of MAML++."""
@@ -41,8 +44,11 @@ class MAMLPlusConfig(GradientBasedConfig):
     inner_lr: float = Field(0.01, gt=0, description="where the learned rates of the inner loop begin")
     inner_clip: float | None = published_clip(INNER_CLIP)
     task_clip: float | None = published_clip(TASK_CLIP)
-    schedule_steps: BoundedInt = Field(
-        10_000, ge=1, description="outer steps of the schedules: those of the run, train_tasks / agent.meta_batch"
+    schedule_steps: BoundedInt | None = Field(
+        None,
+        ge=1,
+        description="outer steps of the schedules",
+        json_schema_extra={"default_in_words": "those of the run; 10000 outside of runs"},
     )
     multi_step_share: float = Field(
         0.15, ge=0, le=1, description="share of these steps in which losses before the last count (published: 0.15)"
@@ -62,6 +68,10 @@ class MAMLPlusConfig(GradientBasedConfig):
             raise ValueError("agent.bn=running needs agent.body=learned or frozen: here every step has statistics of "
                              "its own; use transductive or support")  # fmt: skip
         return self
+
+    def for_run(self, outer_steps: int) -> MAMLPlusConfig:
+        """The schedules are as long as the run, unless they are given."""
+        return self.model_copy(update={"schedule_steps": self.schedule_steps or max(1, outer_steps)})
 
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:
@@ -145,9 +155,14 @@ class MAMLPlus(GradientBased):
         return StepByStep(self.config.inner_lr, net, self.config.inner_steps)
 
     @property
+    def schedule_steps(self) -> int:
+        """Outer steps of the schedules."""
+        return self.config.schedule_steps or USUAL_STEPS
+
+    @property
     def _done(self) -> float:
         """Share of the schedules that is over."""
-        return float(self.outer.optimizer.param_groups[0]["taken"]) / self.config.schedule_steps
+        return float(self.outer.optimizer.param_groups[0]["taken"]) / self.schedule_steps
 
     def first_order(self) -> bool:
         """Always where so configured, and in the first outer steps where these are."""
@@ -193,7 +208,7 @@ class MAMLPlus(GradientBased):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Adam along a cosine."""
-        return ScheduledAdam(self.parameters(), self.config.outer_lr, self.config.schedule_steps)
+        return ScheduledAdam(self.parameters(), self.config.outer_lr, self.schedule_steps)
 
     def distributions(self) -> dict[str, Tensor]:
         """The learned rates of every step, by layer."""

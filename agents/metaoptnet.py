@@ -3,6 +3,8 @@ optimum.
 
     W = argmin_W 1/2 |W|^2 + C sum over the support of its multi-class hinge losses,  or by ridge regression,
     logit_n(x) = gamma w_n . f(x),   gamma learned                              (their Eq. 3 to 6, 9 and 10)
+
+Like the authors' code, it adds agent.smoothing to every item's product with itself in the dual.
 """
 
 from __future__ import annotations

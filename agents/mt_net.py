@@ -4,7 +4,8 @@
 
 T, square, begins as the identity and is the same for all tasks; for convolutions it mixes the channels. With the
 identity and without a mask it is MAML. MT-net draws for every task which rows of [W, b] adapt: row j with probability
-sigmoid(zeta_j), learned by the straight-through Gumbel estimator. What is drawn is a function of the support's items.
+sigmoid(zeta_j), learned by the straight-through Gumbel estimator. What is drawn is a function of the support's
+items, in training and evaluation.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     theta' = Adam steps on  L_support(theta) + mean over the query of the entropy of softmax(f_theta(x))   (their Eq. 8)
 
 The network is pre-trained as a classifier. A new task's head begins with the normalized class means of the support's
-features as its weights (their Sect. 3.1). What is answered depends on the other query items, which are given together.
+features as its weights (their Sect. 3.1). Every step takes the whole support and query. What is answered depends on the
+other query items, which are given together.
 """
 
 from __future__ import annotations

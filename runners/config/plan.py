@@ -210,6 +210,7 @@ def make_plan(settings: Settings, preset: str = "paper") -> Plan:
     protocol = paper_protocol(spec, n_shot) | (quick_protocol(spec) if quick else {})
     of_run = protocol | {k: v for k, v in settings.items() if "." not in str(k)} | fixed
     run = validate(RunConfig, of_run, elsewhere=keys)
+    agent_config = agent_config.for_run(-(-run.train_tasks // agent_config.tasks_per_step))
     return Plan(run, pair, env_config, target_config, agent_class, agent_config, spec, varies(family), preset)
 
 

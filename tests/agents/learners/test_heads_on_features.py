@@ -1,5 +1,7 @@
 """Relation network, LEO, linear probe and transductive fine-tuning against plain versions, one task at a time."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -105,7 +107,7 @@ def plain_leo(agent, episode, settings):
     c, noise = settings, uniform_from(episode.support.x, 3 * (4 + 3))
     total = 0
     for b in range(2):
-        z, q = (plain_features(agent, s.x[b]) for s in (episode.support, episode.query))
+        z, q = (F.normalize(plain_features(agent, s.x[b]), dim=1) for s in (episode.support, episode.query))
         y = episode.support.y[b]
         normal = torch.special.ndtri(noise[b])
         eps, eps2 = normal[:12].view(3, 4), normal[12:].view(3, 3)
@@ -121,7 +123,7 @@ def plain_leo(agent, episode, settings):
 
         def classifier(code, eps2=eps2):
             both = code @ agent.decoder.weight.T
-            return both[:, :3] + both[:, 3:].exp() * eps2
+            return both[:, :3] + torch.relu(both[:, 3:].exp() - 1 + math.sqrt(2 / (3 + 3))) * eps2
 
         for _ in range(c["inner_steps"]):
             (g,) = torch.autograd.grad(F.cross_entropy(z @ classifier(code).T, y), code, create_graph=True)
@@ -175,7 +177,8 @@ def test_leo_without_steps_answers_with_the_decoded_means():
         batch_of_tasks(IMAGES),
     )
     adapted = agent.adapt(episode.support)
-    mean = agent._encoded(agent.encode(episode.support)[0])[..., :4]
+    items = agent.encode(episode.support)[0]
+    mean = agent._encoded(Split(F.normalize(items.x, dim=-1), items.y))[..., :4]
     expected = agent.decoder(mean)[..., :3].flatten(1)
     torch.testing.assert_close(adapted.params[:, :9], expected.detach())
 
