@@ -5,7 +5,7 @@
 
 a_l are a layer's activations, a_0 the items, |D| the norm of all layers' D_l together. The recurrent states of every
 item and unit are kept from step to step; the LSTMs are shared by all units. With o_L the error and o_l the message
-where a_l > 0 it is gradient descent in steps of length gamma. Biases do not adapt. Body and head are an MLP that adapts whole
+where a_l > 0 it is gradient descent in steps of length gamma. Biases do not adapt. What adapts is a whole MLP
 (agent.body=adapted), or a head on the features of any network.
 """
 
