@@ -61,14 +61,17 @@ Every registered agent with the paper's (or its own paper's) settings for such t
 equal numbers of tasks: {sine} on 5-shot sine, {images} on glyphs, 5-way 1-shot and 5-shot, Conv4 with {filters}
 filters. Pre-trained agents take as many minibatches as there are tasks, each of as many images as a task has. The
 last of the image columns tests the 5-shot runs on textures, which they have never seen. ± is the 95 % interval over
-three seeds (Student's t); {tested} test tasks each (sine {tested_sine}). These are minutes of training on easy images: they compare the
-cost and the start of learning, not what the methods reach. An agent at 0.2 has not left chance in so few tasks, which
-for learned update rules and modulated networks takes longer; reptile's published rate is for 100,000 steps.
+three seeds (Student's t); {tested} test tasks each (sine {tested_sine}). These are minutes of training on easy
+images: they compare the cost and the start of learning, not what the methods reach. An agent at 0.2 has not left
+chance in so few tasks, which for learned update rules and modulated networks takes longer; reptile's published rate
+is for 100,000 steps.
 
 CPU time is that of the training, with sampling, for each task, one thread, two runs at a time on two shared cores.
-Parameters are those that meta-training changes (on glyphs 1-shot). The last two columns are **others' numbers**, from
-each method's paper (mostly Conv4, 84x84, full training; they come from different treatments of batch normalization,
-filters and augmentations): what the methods are known to reach, not what was run here.
+Memory is the peak of a process that takes one outer step on a 5-way 1-shot task of 84x84 images with 75 query images
+(Conv4, 64 filters), above that of a process with chance. Parameters are those that meta-training changes (on glyphs
+1-shot). The last two columns are **others' numbers**, from each method's paper (mostly Conv4, 84x84, full training;
+they come from different treatments of batch normalization, filters and augmentations): what the methods are known to
+reach, not what was run here.
 
     python campaigns/learners.py OUT
 
@@ -110,6 +113,27 @@ def run_cell(agent: str, kind: str, seed: int, out: Path) -> dict[str, Any]:
     return found
 
 
+def memory(agent: str) -> float:
+    """Peak MB of a process that takes an outer step on one 84x84 5-way 1-shot task with 15 query images per class."""
+    import resource
+
+    import torch
+
+    import agents
+    from fewshot_env.episode import Split, TaskSpec
+
+    torch.set_num_threads(1)
+    spec = TaskSpec("classification", (3, 84, 84), 5, 64, (0, 1), (0, 4))
+    learner = agents.make(agent, spec, n_shot=1).train()
+    for _ in range(2 if learner.learns else 0):
+        size = 80 if learner.config.minibatch else 75
+        support = Split(torch.rand(1, 5, 3, 84, 84), torch.arange(5).view(1, 5))
+        query = Split(torch.rand(1, size, 3, 84, 84), torch.arange(size).remainder(5).view(1, -1))
+        adapted = learner.adapt(support)
+        learner.meta_update(learner.predict(adapted, query.x), query.labels, adapted)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def _pretrains(agent: str) -> bool:
     import agents
 
@@ -130,6 +154,11 @@ def compute(out: Path, processes: int) -> dict[tuple[str, str, int], dict[str, A
             cell, found = futures[future], future.result()
             files[cell].write_text(json.dumps(found))
             print(f"{n} of {len(left)}: {' '.join(map(str, cell))}: {found}", flush=True)
+    for name in agents.AGENTS:
+        file = files[name, "memory", 0] = out / "cells" / f"{name}-memory-0.json"
+        if not file.exists():
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+                file.write_text(json.dumps({"peak": alone.submit(memory, name).result()}))
     return {cell: json.loads(file.read_text()) for cell, file in files.items()}
 
 
@@ -148,8 +177,8 @@ def of_cells(cells: dict[tuple[str, str, int], dict[str, Any]], agent: str, kind
 def page(cells: dict[tuple[str, str, int], dict[str, Any]], names: list[str]) -> str:
     """The Markdown page."""
     head = ["agent", "sine 5-shot (mse)", "glyphs 1-shot", "glyphs 5-shot", "glyphs->textures 5-shot",
-            "CPU ms a task: sine", "glyphs 1-shot", "glyphs 5-shot", "parameters", "miniImageNet 1-shot (others')",
-            "5-shot (others')"]  # fmt: skip
+            "CPU ms a task: sine", "glyphs 1-shot", "glyphs 5-shot", "MB a step, 84x84", "parameters",
+            "miniImageNet 1-shot (others')", "5-shot (others')"]  # fmt: skip
     rows = []
     for name in names:
         row = [f"`{name}`"]
@@ -159,6 +188,8 @@ def page(cells: dict[tuple[str, str, int], dict[str, Any]], names: list[str]) ->
         for kind in SIZES:
             cpu = of_cells(cells, name, kind, "cpu")
             row.append(f"{1000 * sum(cpu) / len(cpu):.2g}" if cpu and cells[name, kind, 0]["parameters"] else "")
+        above = cells[name, "memory", 0]["peak"] - cells["chance", "memory", 0]["peak"]
+        row.append(f"{above:,.0f}" if cells[name, "glyphs1", 0]["parameters"] else "")
         row.append(f"{int(of_cells(cells, name, 'glyphs1', 'parameters')[0]):,}")
         rows.append([*row, *KNOWN.get(name, ("", ""))])
     lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
