@@ -21,7 +21,7 @@ def inputs(predictions, size):
     return images.transpose(0, 3, 1, 2).astype(np.float32) / 255
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", [name for name in AGENTS if name != "transductive-finetuning"])
 def test_onnx_and_torch_export_answer_as_predict_does(agent, runs, photos, capsys):
     onnxruntime = pytest.importorskip("onnxruntime")
     run = runs(agent)
@@ -51,7 +51,16 @@ def test_onnx_and_torch_export_answer_as_predict_does(agent, runs, photos, capsy
         assert [f.name for f in photos.glob(".*")] == []
 
 
-@pytest.mark.parametrize("agent", ["maml", "turtle", "protonet", "simpleshot", "baseline++"])
+def test_what_answers_all_images_together_is_no_classifier_of_single_ones(runs, photos, capsys):
+    run = runs("transductive-finetuning")
+    assert main("export", run, photos / "classifier.onnx", "--support", photos / "support") == 2
+    assert "does not say that it answers every image by itself" in capsys.readouterr().err
+    assert [f.name for f in photos.glob("*.onnx")] == []
+
+
+@pytest.mark.parametrize(
+    "agent", ["maml", "turtle", "protonet", "simpleshot", "baseline++", "leo", "transductive-finetuning"]
+)
 def test_an_exported_agent_predicts_and_is_tested_as_its_run(agent, runs, photos, capsys):
     run, file = runs(agent), photos / "agent.safetensors"
     assert main("export", run, file) == 0
