@@ -104,6 +104,7 @@ register("t-net", "agents.mt_net:MTNet", "gradient descent below learned linear 
 register("mt-net", "agents.mt_net:MTNet", "T-net whose adapting rows are drawn by learned probabilities")
 register("sap", "agents.sap:SAP", "operations behind every layer adapt, with learned strengths")
 register("op-lstm", "agents.op_lstm:OPLSTM", "outer products of layer inputs and an LSTM's outputs change the weights")
+register("plain-lstm", "agents.plain_lstm:PlainLSTM", "an LSTM reads the support and answers from its state")
 register("reptile", "agents.reptile:Reptile", "the initialization moves towards the weights that tasks end at")
 register("imaml", "agents.imaml:IMAML", "implicit meta-gradient at the optimum of a task, whatever way led there")
 register("leo", "agents.leo:LEO", "gradient steps in a latent code that decodes to a classifier")

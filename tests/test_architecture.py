@@ -29,8 +29,8 @@ ORDER = {  # files and folders of a package, top to bottom: each row imports fro
     ],
     "agents": [
         "__init__ maml maml_plus boil meta_sgd meta_curvature alfa cavia mt_net sap reptile imaml turtle meta_lstm "
-        "op_lstm pretraining transfer simpleshot linear_probe transductive protonet relation matching r2d2 metaoptnet "
-        "leo chance check saved exported",
+        "op_lstm plain_lstm pretraining transfer simpleshot linear_probe transductive protonet relation matching r2d2 "
+        "metaoptnet leo chance check saved exported",
         "registry",  # loads the methods above by name
         "gradient_based neural base charts",
         "engine",

@@ -104,8 +104,10 @@ def test_second_order_of_a_learned_body_is_seen_by_finite_differences():
     torch.testing.assert_close((gradient * direction).sum(), (above - below) / 2e-8, rtol=1e-5, atol=1e-8)
 
 
-ON_FEATURES = ("protonet", "simpleshot", "matching", "relation", "leo", "metaoptnet", "metaoptnet-ridge", "op-lstm",
-               "linear-probe", "r2d2")  # fmt: skip
+ON_FEATURES = (
+    "protonet", "simpleshot", "matching", "relation", "leo", "metaoptnet", "metaoptnet-ridge", "op-lstm", "plain-lstm",
+    "linear-probe", "r2d2",
+)  # fmt: skip
 BODIES = [
     *((name, body) for name in ("maml", "turtle", "lstm", "finetuning", "baseline++", "scratch")
       for body in ("adapted", "learned", "frozen")),

@@ -9,9 +9,9 @@ from tests.helpers.cli import main, only_run, sets
 SIZE = 28
 NAMES = ["ant", "bee", "cat"]
 AGENTS = [
-    "maml", "turtle", "lstm", "anil", "imaml", "cavia", "mt-net", "sap", "maml++", "op-lstm", "protonet", "simpleshot",
-    "r2d2", "matching", "relation", "leo", "metaoptnet", "linear-probe", "transductive-finetuning", "finetuning",
-    "baseline++", "scratch", "chance",
+    "maml", "turtle", "lstm", "anil", "imaml", "cavia", "mt-net", "sap", "maml++", "op-lstm", "plain-lstm", "protonet",
+    "simpleshot", "r2d2", "matching", "relation", "leo", "metaoptnet", "linear-probe", "transductive-finetuning",
+    "finetuning", "baseline++", "scratch", "chance",
 ]  # fmt: skip
 """One of each kind; all of them classify images."""
 

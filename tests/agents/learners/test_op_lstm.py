@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import agents
+from fewshot_env.episode import Episode, Split
 from fewshot_env.errors import FewShotError
 from tests.helpers.agents import IMAGES, agent_meta_loss, batch_of_tasks, gradients, make_agent, relative_error
 from tests.helpers.learners import along_a_direction, plain_features, same
@@ -116,6 +117,51 @@ def test_meta_gradients_are_seen_by_finite_differences(kind, body):
     agent.initialization.data += 0.05
     by_gradient, by_difference = along_a_direction(agent, batch_of_tasks(agent.spec))
     assert by_gradient == pytest.approx(by_difference, rel=1e-5)
+
+
+def plain_reader(agent, z, y, q):
+    """The plain LSTM of one task with PyTorch's cell formulas, item by item: the outputs for the query's features."""
+
+    def step(x, state):
+        new = []
+        for layer in range(2):
+            wi, wh, bi, bh = (
+                getattr(agent.lstm, f"{n}_l{layer}") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            h, c = state[layer]
+            i, f, g, o = (wi @ x + bi + wh @ h + bh).chunk(4)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            x = torch.sigmoid(o) * torch.tanh(c)
+            new.append((x, c))
+        return new
+
+    state = [(torch.zeros(5), torch.zeros(5))] * 2
+    for _ in range(3):
+        states = [step(torch.cat([z[s], y[s]]), state) for s in range(len(z))]
+        state = [
+            tuple(torch.stack([s[layer][part] for s in states]).mean(0) for part in range(2)) for layer in range(2)
+        ]
+    outputs = [step(torch.cat([q[s], torch.zeros(y.shape[1])]), state)[-1][0] for s in range(len(q))]
+    return torch.stack(outputs) @ agent.answer.weight.T + agent.answer.bias
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_the_plain_lstm_is_its_loop_over_items_in_any_order(kind):
+    agent = make_agent("plain-lstm", kind, inner_steps=3, hidden_size=5)
+    episode, spec, total = batch_of_tasks(agent.spec), agent.spec, 0
+    for b in range(2):
+        z, q = (plain_features(agent, s.x[b]) for s in (episode.support, episode.query))
+        y = episode.support.y[b]
+        y = F.one_hot(y, 3).double() if spec.kind == "classification" else y
+        total = total + spec.loss(plain_reader(agent, z, y, q)[None], episode.query.y[b : b + 1]).sum()
+    actual = agent_meta_loss(agent, episode)
+    assert actual.item() == pytest.approx(total.item(), rel=1e-9)
+    assert relative_error(gradients(actual, agent), gradients(total, agent)) < 1e-7
+    by_gradient, by_difference = along_a_direction(agent, episode)
+    assert by_gradient == pytest.approx(by_difference, rel=1e-5)
+    other = torch.tensor([3, 1, 5, 0, 2, 4])
+    turned = Episode(Split(episode.support.x[:, other], episode.support.y[:, other]), episode.query)
+    assert agent_meta_loss(agent, turned).item() == pytest.approx(actual.item(), rel=1e-10)
 
 
 def test_a_whole_convolutional_network_is_refused():
