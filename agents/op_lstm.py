@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.base import AgentConfig, BoundedInt
+from agents.engine.lstm_layers import LSTMLayers, State
 from agents.networks import FeatureBody, LinearHead, MLPBody, Network, matrices, replaced, unpack
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
@@ -48,35 +49,6 @@ class OPLSTMConfig(NeuralConfig):
         return super().paper(spec, n_shot) | {"step_size": 0.1, "meta_batch": 4 if n_shot < 5 else 2}
 
 
-class UnitLSTM(nn.Module):
-    """LSTM layers from 2 inputs to 1 output, the same for every item and unit; parameters are [runs, ...]."""
-
-    def __init__(self, units: tuple[int, ...]) -> None:
-        super().__init__()
-        self.units = (*units, 1)
-        sizes = list(zip((2, *units), self.units, strict=True))
-        self.weights = nn.ParameterList(  # by PyTorch's rule, but for the last layer, whose one unit would get +-1
-            torch.empty(1, fan_in + n, 4 * n).uniform_(-(max(n, fan_in) ** -0.5), max(n, fan_in) ** -0.5)
-            for fan_in, n in sizes
-        )
-        self.biases = nn.ParameterList(torch.zeros(1, 1, 4 * n) for _, n in sizes)
-
-    def forward(self, inputs: Tensor, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
-        """Outputs [B, S, U] in (-1, 1) for inputs [B, S, U, 2]; the state [h, c, h', c', ...] is by run and unit."""
-        runs = len(self.weights[0])
-        x = inputs.reshape(runs, -1, 2)
-        old = state or [x.new_zeros(runs, x.shape[1], n) for n in self.units for _ in range(2)]
-        new: list[Tensor] = []
-        for layer in range(len(self.units)):
-            h, c = old[2 * layer], old[2 * layer + 1]
-            gates = torch.baddbmm(self.biases[layer], torch.cat([x, h], 2), self.weights[layer])
-            keep, take, show, what = gates.chunk(4, 2)
-            c = keep.sigmoid() * c + take.sigmoid() * what.tanh()
-            x = show.sigmoid() * c.tanh()
-            new += [x, c]
-        return x.view(inputs.shape[:-1]), new
-
-
 class OPLSTM(NeuralAgent):
     """OP-LSTM from learned first weights."""
 
@@ -95,8 +67,8 @@ class OPLSTM(NeuralAgent):
         self.net = Network(self.body, LinearHead(self.body.n_features, spec.n_outputs), config.at_once)
         self.layers = matrices(self.net.shapes)
         self.initialization = nn.Parameter(self.net.init().unsqueeze(0))  # [runs, P]
-        self.of_output = UnitLSTM(config.lstm_units)
-        self.of_hidden = UnitLSTM(config.lstm_units) if len(self.layers) > 1 else None
+        self.of_output = LSTMLayers(2, (*config.lstm_units, 1))
+        self.of_hidden = LSTMLayers(2, (*config.lstm_units, 1)) if len(self.layers) > 1 else None
         self.step_size = nn.Parameter(torch.full((1, 1), config.step_size))  # [runs, 1]
 
     def adapt(self, support: Split) -> Adapted:
@@ -108,7 +80,7 @@ class OPLSTM(NeuralAgent):
         targets = items.labels
         if self.spec.kind == "classification":
             targets = F.one_hot(targets, self.spec.n_outputs).to(items.x)
-        states: list[list[Tensor] | None] = [None] * len(self.layers)
+        states: list[State] = [[] for _ in self.layers]
         losses = []
         for _ in range(steps if size else 0):
             acts = self._activations(params, items.x.flatten(2))
@@ -126,12 +98,14 @@ class OPLSTM(NeuralAgent):
             acts.append(z.relu() if i + 1 < len(self.layers) else z)
         return acts
 
-    def _changed(self, params: Tensor, acts: list[Tensor], targets: Tensor, states: list[Any]) -> Tensor:
+    def _changed(self, params: Tensor, acts: list[Tensor], targets: Tensor, states: list[State]) -> Tensor:
         """Weights after one pass; the states are replaced."""
         named, changes = unpack(params, self.net.shapes), {}
         lstm, inputs = self.of_output, torch.stack([targets, acts[-1]], -1)
         for i, weight in reversed(list(enumerate(self.layers))):
-            outputs, states[i] = lstm(inputs, states[i])
+            x = inputs.reshape(self.runs, -1, 2)  # every item and unit is a row
+            rows, states[i] = lstm(x, states[i] or lstm.first(x))
+            outputs = rows.view(inputs.shape[:-1])
             changes[weight] = outputs.mT @ acts[i] / outputs.shape[1]
             if i:
                 assert self.of_hidden is not None

@@ -9,6 +9,7 @@ make the outcome independent of their order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.base import AgentConfig, BoundedInt
+from agents.engine.lstm_layers import LSTMLayers, State
 from agents.networks import Network
 from agents.networks.heads import NoHead
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
@@ -42,9 +44,9 @@ class PlainLSTMConfig(NeuralConfig):
 
 @dataclass(frozen=True)
 class Read(Adapted):
-    """The state after the support: h and c of every layer, [layers, B, hidden] each."""
+    """The state after the support: h and c of every layer, [runs, B, units] each."""
 
-    state: tuple[Tensor, Tensor] | None = None
+    state: tuple[Tensor, ...] = ()
 
 
 class PlainLSTM(NeuralAgent):
@@ -52,41 +54,44 @@ class PlainLSTM(NeuralAgent):
 
     Config: ClassVar[type[AgentConfig]] = PlainLSTMConfig
     answers_alone = True
+    stackable = True
     config: PlainLSTMConfig
 
     def __init__(self, spec: TaskSpec, config: PlainLSTMConfig) -> None:
         super().__init__(spec, config)
+        n, units = spec.n_outputs, config.hidden_size
         self.net = Network(self.body, NoHead(), config.at_once)
-        self.lstm = nn.LSTM(self.body.n_features + spec.n_outputs, config.hidden_size, config.lstm_layers)
-        self.answer = nn.Linear(config.hidden_size, spec.n_outputs)
+        self.lstm = LSTMLayers(self.body.n_features + n, (units,) * config.lstm_layers)
+        self.answer = nn.Parameter(torch.empty(1, units, n).uniform_(-(units**-0.5), units**-0.5))  # [runs, units, N]
+        self.bias = nn.Parameter(torch.zeros(1, 1, n))
 
     def adapt(self, support: Split) -> Read:
         """The state after T passes; zeros where S = 0."""
         items, stats = self.encode(support)
         y = items.labels
         targets = F.one_hot(y, self.spec.n_outputs).to(items.x) if self.spec.kind == "classification" else y
-        x, (tasks, size) = torch.cat([items.x, targets], -1), y.shape[:2]
-        zeros = x.new_zeros(self.config.lstm_layers, tasks, self.config.hidden_size)
-        state = (zeros, zeros)
-        for _ in range(self.config.inner_steps if size else 0):
-            _, (h, c) = self._read(x, state)
-            state = (h.unflatten(1, (tasks, size)).mean(2), c.unflatten(1, (tasks, size)).mean(2))
-        nothing = x.new_zeros(tasks, 0)
-        return Read(nothing, nothing, stats, None, state)
+        x = torch.cat([items.x, targets], -1)
+        state = self._first(x)
+        for _ in range(self.config.inner_steps if x.shape[1] else 0):
+            _, after = self._read(x, state)
+            state = [part.unflatten(1, (-1, x.shape[1])).mean(2) for part in after]
+        nothing = x.new_zeros(len(x), 0)
+        return Read(nothing, nothing, stats, None, tuple(state))
 
-    def _read(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """One LSTM step of every item of x [B, S, D], each from the state of its task."""
-        h, c = (part.repeat_interleave(x.shape[1], 1) for part in state)
-        outputs, after = self.lstm(x.reshape(1, -1, x.shape[-1]), (h, c))
-        return outputs.view(*x.shape[:2], -1), after
+    def _first(self, x: Tensor) -> State:
+        """Zeros for the tasks of x [B, S, D]."""
+        return self.lstm.first(x.new_zeros(self.runs, len(x) // self.runs, 0))
+
+    def _read(self, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
+        """One step of every item of x [B, S, D], each from the state of its task: [runs, b S, units], the states."""
+        of_items = [part.unsqueeze(2).expand(-1, -1, x.shape[1], -1).flatten(1, 2) for part in state]
+        outputs, after = self.lstm(x.reshape(self.runs, -1, x.shape[-1]), of_items)
+        return outputs, after
 
     def predict(self, adapted: Read, query_x: Tensor) -> Tensor:
         """Scores or values [B, Q, N]."""
-        assert adapted.state is not None
         features = self.query_features(self.net, adapted, query_x)
         unknown = features.new_zeros(*features.shape[:2], self.spec.n_outputs)
-        if not features.shape[1]:
-            return unknown
         outputs, _ = self._read(torch.cat([features, unknown], -1), adapted.state)
-        answers: Tensor = self.answer(outputs)
+        answers: Tensor = (outputs @ self.answer + self.bias).view(unknown.shape)
         return answers
