@@ -135,7 +135,11 @@ class LEO(NeuralAgent):
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Scores [B, Q, N]."""
-        return self.net.head(adapted.params, self._scaled(self.query_features(self.net, adapted, query_x)))
+        return self.net.head(adapted.params, self.query_features(self.net, adapted, query_x))
+
+    def query_features(self, net: Network, adapted: Adapted, query_x: Tensor) -> Tensor:
+        """Features [B, Q, F] that the head reads."""
+        return self._scaled(super().query_features(net, adapted, query_x))
 
     def _scaled(self, features: Tensor) -> Tensor:
         return F.normalize(features, dim=-1) if self.config.normalize else features

@@ -23,12 +23,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from agents.base import AgentConfig, BoundedInt
+from agents.base import AgentConfig
 from agents.engine.inner_loop import Step, UpdateRule, Watch
 from agents.gradient_based import INNER_CLIP, TASK_CLIP, GradientBased, GradientBasedConfig, published_clip
-from agents.networks import Network, replaced
+from agents.networks import Network, replaced, unpack
 from agents.neural import Adapted
 from fewshot_env.episode import Split, TaskSpec
+from fewshot_env.errors import FewShotError
 
 LEAST_SHARE = 0.03
 """What the weights of the losses before the last fall to, over T."""
@@ -44,10 +45,11 @@ class MAMLPlusConfig(GradientBasedConfig):
     inner_lr: float = Field(0.01, gt=0, description="where the learned rates of the inner loop begin")
     inner_clip: float | None = published_clip(INNER_CLIP)
     task_clip: float | None = published_clip(TASK_CLIP)
-    schedule_steps: BoundedInt | None = Field(
+    schedule_steps: int | None = Field(
         None,
         ge=1,
-        description="outer steps of the schedules",
+        le=10**9,
+        description="outer steps of the schedules; a run that is lengthened keeps them",
         json_schema_extra={"default_in_words": "those of the run; 10000 outside of runs"},
     )
     multi_step_share: float = Field(
@@ -83,12 +85,13 @@ class MAMLPlusConfig(GradientBasedConfig):
 class StepByStep(nn.Module):
     """theta - alpha * gradient with rates by step and layer; normalizations are set anew at every step."""
 
-    def __init__(self, lr: float, net: Network, steps: int) -> None:
+    def __init__(self, lr: float, net: Network, theta: Tensor, steps: int) -> None:
+        """theta [1, P]: the initialization, whose scales and shifts are where those of every step begin."""
         super().__init__()
         self.steps, self.shapes, self.layers = steps, net.shapes, list(net.layers.values())
         self.rates = nn.Parameter(torch.full((1, steps, len(self.layers)), lr))  # [runs, T, L]
         names = [name for pair in net.body.affine for name in pair]
-        first = [torch.full(self.shapes[name], float(i % 2 == 0)) for i, name in enumerate(names)]
+        first = [unpack(theta.detach()[0], self.shapes)[name] for name in names]
         self.names, self.sizes = names, [len(part) for part in first]
         values = torch.cat(first) if first else torch.zeros(0)
         self.affine = nn.Parameter(values.expand(1, steps, -1).clone()) if names else None  # [runs, T, scales, shifts]
@@ -111,7 +114,7 @@ class StepByStep(nn.Module):
 
 @dataclass(frozen=True)
 class EveryStep(Adapted):
-    """Adapted weights, those after every step before the last, and their predictions of the query, once made."""
+    """Adapted weights, those after every step before the last, and the predictions of all in this order, once made."""
 
     before_last: list[Adapted] = field(default_factory=list)
     predictions: list[Tensor] = field(default_factory=list)
@@ -152,7 +155,7 @@ class MAMLPlus(GradientBased):
 
     def make_rule(self, net: Network) -> UpdateRule:
         """Learned rates, scales and shifts of every step."""
-        return StepByStep(self.config.inner_lr, net, self.config.inner_steps)
+        return StepByStep(self.config.inner_lr, net, self.initialization, self.config.inner_steps)
 
     @property
     def schedule_steps(self) -> int:
@@ -162,7 +165,8 @@ class MAMLPlus(GradientBased):
     @property
     def _done(self) -> float:
         """Share of the schedules that is over."""
-        return float(self.outer.optimizer.param_groups[0]["taken"]) / self.schedule_steps
+        group = self.outer.optimizer.param_groups[0]
+        return float(group["taken"] / group["steps"])
 
     def first_order(self) -> bool:
         """Always where so configured, and in the first outer steps where these are."""
@@ -192,16 +196,26 @@ class MAMLPlus(GradientBased):
 
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Predictions [B, Q, N] with the adapted weights; in training also with those of the steps before."""
-        if isinstance(adapted, EveryStep):
-            adapted.predictions[:] = [self.predict_with(self.net, a, query_x) for a in adapted.before_last]
-        return self.predict_with(self.net, adapted, query_x)
+        if not isinstance(adapted, EveryStep):
+            return self.predict_with(self.net, adapted, query_x)
+        way = [*adapted.before_last, adapted]
+        if self.encoder is None:
+            adapted.predictions[:] = [self.predict_with(self.net, a, query_x) for a in way]
+        else:
+            features = self.query_features(self.net, adapted, query_x)
+            adapted.predictions[:] = [self.net.head(a.params, features) for a in way]
+        return adapted.predictions[-1]
 
     def meta_gradient(self, adapted: Adapted, predictions: Tensor, query_y: Tensor) -> Tensor:
         """The gradient of the weighted query losses of all steps; the losses after the last are returned."""
         last = self.spec.loss(predictions, query_y)
         total = last
         if isinstance(adapted, EveryStep):
-            losses = [*(self.spec.loss(p, query_y) for p in adapted.predictions), last]
+            ways = predictions.shape[-1]  # where ways are drawn, surplus outputs were left out
+            *early, same = [p[..., :ways] for p in adapted.predictions] or [predictions[:0]]
+            if same.shape != predictions.shape or not torch.equal(same, predictions):
+                raise FewShotError("maml++ learns from what `predict` gave last for these tasks; pass that on")
+            losses = [*(self.spec.loss(p, query_y) for p in early), last]
             total = torch.stack([w * loss for w, loss in zip(self._weights(), losses, strict=True)]).sum(0)
         total.sum().backward()
         return last.detach()

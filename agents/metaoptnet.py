@@ -54,6 +54,9 @@ class MetaOptNet(NeuralAgent):
             raise FewShotError(
                 "a support vector machine separates classes, and regression has none; try metaoptnet-ridge or maml"
             )
+        for name in ("ridge",) if config.head == "svm" else ("penalty", "smoothing"):
+            if getattr(config, name) != type(config).model_fields[name].default:
+                raise FewShotError(f"agent.{name} changes nothing where agent.head is {config.head}; leave it out")
         super().__init__(spec, config)
         self.net = Network(self.body, LinearHead(self.body.n_features, spec.n_outputs), config.at_once)
         self.scale = nn.Parameter(torch.ones(1, 1))  # [runs, 1]

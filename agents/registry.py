@@ -36,6 +36,15 @@ class AgentSpec:
 
 AGENTS: dict[str, AgentSpec] = {}
 
+UNUSED = {"agents.simpleshot:SimpleShot": ("adapt_steps", "adapt_batch", "adapt_lr", "check_every")}
+"""By class, settings that older versions saved with its agents and that changed nothing."""
+
+
+def without_unused(name: str, settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Saved settings of the agent called `name`, without those that changed nothing; prefix: of their keys."""
+    where = AGENTS[name].where if name in AGENTS else name
+    return {k: v for k, v in settings.items() if k not in {prefix + unused for unused in UNUSED.get(where, ())}}
+
 
 def register(name: str, where: str, summary: str, **settings: Any) -> None:
     """Add an agent; raises FewShotError where the name is taken."""

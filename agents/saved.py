@@ -16,7 +16,7 @@ from agents import exported
 from agents.base import Agent
 from agents.networks import is_custom
 from agents.networks.weights import weights_follow
-from agents.registry import find, load_plugins
+from agents.registry import find, load_plugins, without_unused
 from fewshot_env import durable
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
@@ -161,7 +161,7 @@ def rebuild(
     try:
         saved, state = content["trained"], content["agent"]
         name, network = str(saved["agent"]), str(saved["settings"].get("network", ""))
-        settings, spec = {**saved["settings"], **changes}, spec or spec_from(saved)
+        settings, spec = {**without_unused(name, saved["settings"]), **changes}, spec or spec_from(saved)
     except FewShotError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -8,7 +8,7 @@ classes, or comes pre-trained: then nothing need be trained, and without trainin
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +76,11 @@ class SimpleShot(Pretrained):
         if self.training:
             self._features += features.detach().mean(1).unbind()
         return net.head(adapted.params[:, net.n_body :], features)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Weights that were saved with a seed for draws, of which it makes none, still load."""
+        state_dict.pop(prefix + "adapt_seed", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def batch_statistics(self) -> list[Tensor]:
         """Besides those of batch normalization: the number of minibatches, and the sum of their mean features."""

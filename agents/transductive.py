@@ -4,7 +4,8 @@
 
 The network is pre-trained as a classifier. A new task's head begins with the normalized class means of the support's
 features as its weights (their Sect. 3.1). Every step takes the whole support and query. What is answered depends on the
-other query items, which are given together.
+other query items, which are given together. Published, the new head stands on the old one's logits; here it takes the
+old one's place on the features.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from agents.base import AgentConfig, BoundedInt
-from agents.neural import Adapted, NeuralConfig
+from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from agents.pretraining import Pretrained, PretrainedConfig
 from agents.protonet import class_means
 from fewshot_env.episode import Split, TaskSpec
@@ -57,6 +58,11 @@ class TransductiveFinetuning(Pretrained):
                 "transductive fine-tuning lowers the entropy of classes, and regression has none; try finetuning"
             )
         super().__init__(spec, config)
+
+    @property
+    def at_once(self) -> int | None:
+        """As configured, else all tasks or one: all weights adapt, so that the network's passes are the work."""
+        return NeuralAgent.at_once.fget(self)  # type: ignore[attr-defined, no-any-return]
 
     def adapt_to(self, support: Split) -> Begun:
         """The pre-trained body below a head of class means; equal scores where S = 0."""

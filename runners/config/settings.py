@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from agents.registry import without_unused
 from fewshot_env.errors import FewShotError
 
 Settings = dict[str, Any]
@@ -72,7 +73,7 @@ def upgraded(settings: Mapping[str, Any]) -> Settings:
     """Settings that an older version saved, under this version's names.
 
     `agent.clip`, which acted where there were several inner steps, is now `agent.inner_clip` and `agent.task_clip`.
-    `agent.recompute`, which changed no result, is gone; so are settings of SimpleShot that it never used.
+    `agent.recompute`, which changed no result, is gone, as are settings of an agent that it never used.
     """
     new = dict(settings)
     if {"agent.clip", "agent.inner_steps", "agent.first_order"} <= new.keys():
@@ -81,7 +82,4 @@ def upgraded(settings: Mapping[str, Any]) -> Settings:
         new |= {"agent.inner_clip": clip, "agent.task_clip": clip}
     if "agent.inner_clip" in new:
         new.pop("agent.recompute", None)
-    if new.get("agent") == "simpleshot":
-        for unused in ("adapt_steps", "adapt_batch", "adapt_lr", "check_every"):
-            new.pop(f"agent.{unused}", None)
-    return new
+    return without_unused(str(new.get("agent")), new, "agent.")

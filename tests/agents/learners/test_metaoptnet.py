@@ -83,8 +83,27 @@ def test_its_derivative_by_the_products_is_seen_by_finite_differences():
 
 
 def test_a_diverged_network_gives_what_is_not_a_number():
-    products = torch.full((1, 4, 4), torch.nan)
-    assert svm_dual(products, torch.tensor([[0, 1, 0, 1]]), 2, 0.1).isnan().all()
+    """And the tasks beside it keep theirs."""
+    z, y = items(8, 6, 2)
+    good = z @ z.T + torch.eye(8)
+    found = svm_dual(torch.stack([good, torch.full((8, 8), torch.nan), good]), y.expand(3, -1), 2, 0.1)
+    assert found[1].isnan().all()
+    alone = svm_dual(good[None], y[None], 2, 0.1)[0]
+    assert torch.equal(found[0], alone)
+    assert torch.equal(found[2], alone)
+
+
+def test_a_machine_that_is_not_solved_says_so(caplog):
+    z, y = items(25, 5, 5)
+    svm_dual((100 * z @ z.T + 1e-9 * torch.eye(25))[None], y[None], 5, 10.0)
+    assert "1 tasks are not solved exactly; raise agent.smoothing" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "idle"), [("metaoptnet", "ridge"), ("metaoptnet-ridge", "penalty"),
+                                            ("metaoptnet-ridge", "smoothing")])  # fmt: skip
+def test_settings_of_the_other_head_are_refused(name, idle):
+    with pytest.raises(FewShotError, match=f"agent.{idle} changes nothing where agent.head is"):
+        agents.make(name, IMAGES, padding=1, **{idle: 7.0})
 
 
 def test_metaoptnet_is_its_machine_on_plain_features():
