@@ -3,7 +3,8 @@
     phi' = phi - lr * grad_phi L_support(phi, theta),   phi = 0 at first                              (their Eq. 2, 3)
 
 Where the base learner has batch normalization, phi gives every channel a factor and an offset behind it (FiLM):
-1 + (W_1 phi)_c and (W_2 phi)_c. Else phi is joined to the inputs of the first layer: W phi is added to its biases.
+1 + (W_1 phi)_c and (W_2 phi)_c. Else phi is joined to the inputs of the first linear layer or convolution that has
+biases: W phi is added to these.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from agents.base import AgentConfig, BoundedInt
 from agents.engine.inner_loop import UpdateRule
 from agents.engine.reparametrized import Reparametrized
-from agents.gradient_based import GradientBased, GradientBasedConfig
-from agents.networks import Network, matrices, replaced, unpack
+from agents.gradient_based import CLIP_ABOVE, CLIP_FIRST, GradientBased, GradientBasedConfig
+from agents.networks import Network, replaced, unpack
 from fewshot_env.episode import TaskSpec
 from fewshot_env.errors import FewShotError
 
@@ -35,6 +36,8 @@ class CAVIAConfig(GradientBasedConfig):
         description="the batch normalization that the context acts behind, counted from 1 (published: the third of "
         "Conv4); null: all",
     )
+    inner_clip: float | None = Field(None, gt=0, description=CLIP_ABOVE)
+    task_clip: float | None = Field(None, gt=0, description=CLIP_FIRST)
     body: Literal["adapted"] = Field("adapted", description="the network below the head: the context acts in it")
 
     @classmethod
@@ -48,8 +51,8 @@ class CAVIAConfig(GradientBasedConfig):
 class Context(Reparametrized):
     """The coordinates are the context; its effect is linear in it."""
 
-    def __init__(self, net: Network, size: int, modulated: int | None, lr: float, first_order: bool) -> None:
-        super().__init__(lr, first_order)
+    def __init__(self, net: Network, size: int, modulated: int | None, lr: float) -> None:
+        super().__init__(lr)
         self.shapes, self.size = net.shapes, size
         affine = net.body.affine
         if modulated is not None and modulated > len(affine):
@@ -58,7 +61,7 @@ class Context(Reparametrized):
                 "leave it null"
             )
         self.affine = affine if modulated is None else affine[modulated - 1 : modulated]
-        self.bias = next(iter(matrices(net.body.shapes).values()), None)
+        self.bias = next((bias for bias in net.body.matrices().values() if bias), None)
         if not self.affine and self.bias is None:
             raise FewShotError(
                 "CAVIA acts behind batch normalizations or on the biases of the first layer, and this network has "
@@ -96,5 +99,4 @@ class CAVIA(GradientBased):
 
     def make_rule(self, net: Network) -> UpdateRule:
         """Gradient descent on the context."""
-        config = self.config
-        return Context(net, config.context, config.modulated, config.inner_lr, config.first_order)
+        return Context(net, self.config.context, self.config.modulated, self.config.inner_lr)

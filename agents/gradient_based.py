@@ -18,6 +18,10 @@ from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
 
 INNER_CLIP = "bound on each element of the inner loop's gradients"
+CLIP_ABOVE = (
+    "bound on each element of the inner loop's gradients by the weights, from which those of what adapts follow"
+)
+CLIP_FIRST = "bound on each element of each task's gradient of the initialization, before tasks are summed"
 TASK_CLIP = "bound on each element of each task's gradient of the weights that adapt, before tasks are summed"
 
 

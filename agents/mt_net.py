@@ -19,16 +19,18 @@ from torch import Tensor, nn
 from agents.base import AgentConfig
 from agents.engine.inner_loop import UpdateRule
 from agents.engine.noise import uniform_from
-from agents.engine.reparametrized import Place, Reparametrized
-from agents.gradient_based import GradientBased
+from agents.engine.reparametrized import BeginsElsewhere
+from agents.gradient_based import CLIP_ABOVE, CLIP_FIRST, GradientBased, published_clip
 from agents.maml import MAMLConfig
-from agents.networks import Network, matrices, replaced, unpack
+from agents.networks import Network, replaced, unpack
 from fewshot_env.episode import Split, TaskSpec
 
 
 class MTNetConfig(MAMLConfig):
     """Settings of T-net and MT-net: MAML's, and the mask."""
 
+    inner_clip: float | None = published_clip(CLIP_ABOVE)
+    task_clip: float | None = published_clip(CLIP_FIRST)
     masked: bool = Field(True, description="a learned mask of the rows that adapt (MT-net); else all do (T-net)")
     body: Literal["adapted"] = Field("adapted", description="the network below the head: every layer adapts")
 
@@ -39,33 +41,31 @@ class MTNetConfig(MAMLConfig):
         return paper | {"meta_batch": 4} if spec.kind == "regression" else paper
 
 
-class LearnedMaps(Reparametrized):
-    """The coordinates are the weights below the maps; those above are linear in them, so that a step is taken above.
+class LearnedMaps(BeginsElsewhere):
+    """Descent on the weights W below the maps; those above are linear in them, so that a step is taken above.
 
     V = T W,   V' = V - lr * T (mask * T^T grad_V)
     """
 
-    def __init__(self, net: Network, masked: bool, lr: float, first_order: bool) -> None:
-        super().__init__(lr, first_order)
-        self.shapes, self.layers = net.shapes, matrices(net.shapes)
+    def __init__(self, net: Network, masked: bool, lr: float) -> None:
+        super().__init__()
+        self.lr, self.shapes, self.layers = lr, net.shapes, net.matrices()
         sizes = [self.shapes[name][0] for name in self.layers]
         self.maps = nn.ParameterList(torch.eye(n).unsqueeze(0) for n in sizes)  # [runs, out, out]
         self.logits = nn.Parameter(torch.zeros(1, sum(sizes))) if masked else None  # [runs, rows]
 
-    def first(self, theta: Tensor) -> Tensor:
-        """The initialization."""
-        return theta
+    def begin(self, theta: Tensor, support: Split) -> tuple[Tensor, Tensor | None]:
+        """T W and T b of every layer (others, of normalizations, as they are), and the tasks' masks."""
+        return self._mapped(theta, list(self.maps)), self.mask(support)
 
-    def weights(self, theta: Tensor, coordinates: Tensor) -> Tensor:
-        """T W and T b of every layer; the others (of normalizations) as they are."""
-        return self._mapped(coordinates, list(self.maps))
-
-    def forward(self, params: Tensor, grads: Tensor, loss: Tensor, step: int, state: Place) -> tuple[Tensor, Place]:
+    def forward(
+        self, params: Tensor, grads: Tensor, loss: Tensor, step: int, state: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """New weights above the maps from weights and gradients [B, P]."""
-        if state.mask is None:
+        if state is None:
             change = self._mapped(grads, [matrix @ matrix.mT for matrix in self.maps])
         else:
-            change = self._mapped(state.mask * self._mapped(grads, [m.mT for m in self.maps]), list(self.maps))
+            change = self._mapped(state * self._mapped(grads, [m.mT for m in self.maps]), list(self.maps))
         return params - self.lr * change, state
 
     def _mapped(self, values: Tensor, maps: list[Tensor]) -> Tensor:
@@ -108,7 +108,7 @@ class MTNet(GradientBased):
 
     def make_rule(self, net: Network) -> UpdateRule:
         """Gradient descent below the maps."""
-        return LearnedMaps(net, self.config.masked, self.config.inner_lr, self.config.first_order)
+        return LearnedMaps(net, self.config.masked, self.config.inner_lr)
 
     def distributions(self) -> dict[str, Tensor]:
         """The probabilities with which rows adapt, by layer."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from agents.base import AgentConfig, BoundedInt
 from agents.engine.lstm_layers import LSTMLayers, State
-from agents.networks import FeatureBody, LinearHead, MLPBody, Network, matrices, replaced, unpack
+from agents.networks import FeatureBody, LinearHead, MLPBody, Network, replaced, unpack
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
 from fewshot_env.episode import Split, TaskSpec
 from fewshot_env.errors import FewShotError
@@ -65,7 +65,7 @@ class OPLSTM(NeuralAgent):
                 "agent.body=learned, where the head adapts, or agent.network=mlp"
             )
         self.net = Network(self.body, LinearHead(self.body.n_features, spec.n_outputs), config.at_once)
-        self.layers = matrices(self.net.shapes)
+        self.layers = self.net.matrices()
         self.initialization = nn.Parameter(self.net.init().unsqueeze(0))  # [runs, P]
         self.of_output = LSTMLayers(2, (*config.lstm_units, 1))
         self.of_hidden = LSTMLayers(2, (*config.lstm_units, 1)) if len(self.layers) > 1 else None

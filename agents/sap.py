@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from agents.base import AgentConfig, BoundedInt
 from agents.engine.inner_loop import UpdateRule
 from agents.engine.reparametrized import Reparametrized
-from agents.gradient_based import GradientBased, GradientBasedConfig
-from agents.networks import Network, Shapes, matrices, replaced, size_of, unpack
+from agents.gradient_based import CLIP_ABOVE, CLIP_FIRST, GradientBased, GradientBasedConfig
+from agents.networks import Network, Shapes, replaced, size_of, unpack
 from fewshot_env.episode import TaskSpec
 
 
@@ -35,6 +35,8 @@ class SAPConfig(GradientBasedConfig):
     ranks: tuple[Annotated[BoundedInt, Field(ge=1)], ...] = Field(
         (5, 10, 15), description="ranks of the low-rank operations; those of a layer's width or more are left out"
     )
+    inner_clip: float | None = Field(None, gt=0, description=CLIP_ABOVE)
+    task_clip: float | None = Field(None, gt=0, description=CLIP_FIRST)
     body: Literal["adapted"] = Field("adapted", description="the network below the head: every layer has operations")
 
     @classmethod
@@ -47,11 +49,11 @@ class SAPConfig(GradientBasedConfig):
 class Operations(Reparametrized):
     """The coordinates are the operations of all layers, layer after layer."""
 
-    def __init__(self, shapes: Shapes, ranks: tuple[int, ...], lr: float, first_order: bool) -> None:
-        super().__init__(lr, first_order)
-        self.shapes, self.layers = shapes, matrices(shapes)
-        self.ranks = [[rank for rank in ranks if rank < shapes[name][0]] for name in self.layers]
-        self.parts = [_operations(shapes[name][0], own) for name, own in zip(self.layers, self.ranks, strict=True)]
+    def __init__(self, net: Network, ranks: tuple[int, ...], lr: float) -> None:
+        super().__init__(lr)
+        self.shapes, self.layers = net.shapes, net.matrices()
+        self.ranks = [[rank for rank in ranks if rank < self.shapes[name][0]] for name in self.layers]
+        self.parts = [_operations(self.shapes[name][0], own) for name, own in zip(self.layers, self.ranks, strict=True)]
         sizes = zip(self.parts, self.ranks, strict=True)
         first = [_first(name, shape, own) for parts, own in sizes for name, shape in parts.items()]
         self.operations = nn.Parameter(torch.cat(first).unsqueeze(0))  # [runs, C]
@@ -115,7 +117,7 @@ class SAP(GradientBased):
 
     def make_rule(self, net: Network) -> UpdateRule:
         """Gradient descent on the operations."""
-        return Operations(net.shapes, self.config.ranks, self.config.inner_lr, self.config.first_order)
+        return Operations(net, self.config.ranks, self.config.inner_lr)
 
     def distributions(self) -> dict[str, Tensor]:
         """The strengths of the products behind every layer (identity, scalar, vector, matrix, low ranks)."""

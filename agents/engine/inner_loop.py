@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.engine.gradient_step import inner_gradient
-from agents.engine.reparametrized import Reparametrized
+from agents.engine.reparametrized import BeginsElsewhere
 from agents.networks.objective import Objective
 
 
@@ -53,7 +53,7 @@ def inner_loop(
     Where no graph is being recorded (eval mode), none is kept.
     """
     state: Any
-    if isinstance(rule, Reparametrized):
+    if isinstance(rule, BeginsElsewhere):
         params, state = rule.begin(params, objective.support)
     else:
         state = rule.init(params)

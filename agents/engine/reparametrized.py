@@ -2,13 +2,13 @@
 
     coordinates' = coordinates - lr * (d weights / d coordinates)^T grad L_support(weights)
 
-CAVIA's context, T-net's weights below a learned map and SAP's operations are such coordinates.
+CAVIA's context and SAP's operations are such coordinates.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,25 +16,31 @@ from torch import Tensor, nn
 from fewshot_env.episode import Split
 
 
+class BeginsElsewhere(nn.Module, ABC):
+    """An update rule (agents.engine.inner_loop) whose first weights are made from the initialization."""
+
+    @abstractmethod
+    def begin(self, theta: Tensor, support: Split) -> tuple[Tensor, Any]:
+        """Weights [B, P] before the first step, and the rule's state, from the initialization [B, P] of B tasks."""
+
+    def init(self, params: Tensor) -> None:
+        """See `begin`, which the inner loop calls instead."""
+        raise AssertionError("this rule has no state without a support set")
+
+
 class Place(NamedTuple):
-    """Where B tasks stand: initialization [B, P], coordinates [B, C], and which of them adapt [B, C] (None: all)."""
+    """Where B tasks stand: the initialization [B, P] and the coordinates [B, C]."""
 
     theta: Tensor
     coordinates: Tensor
-    mask: Tensor | None
 
 
-class Reparametrized(nn.Module, ABC):
-    """An update rule (agents.engine.inner_loop) on coordinates; a subclass says what they are.
+class Reparametrized(BeginsElsewhere):
+    """Gradient descent on coordinates; a subclass says what they are. lr: learning rate."""
 
-    Args:
-        lr: learning rate.
-        first_order: whether gradients inside the update are constants.
-    """
-
-    def __init__(self, lr: float, first_order: bool) -> None:
+    def __init__(self, lr: float) -> None:
         super().__init__()
-        self.lr, self.first_order = lr, first_order
+        self.lr = lr
 
     @abstractmethod
     def first(self, theta: Tensor) -> Tensor:
@@ -44,33 +50,22 @@ class Reparametrized(nn.Module, ABC):
     def weights(self, theta: Tensor, coordinates: Tensor) -> Tensor:
         """The base learner's weights [B, P] at coordinates [B, C]."""
 
-    def mask(self, support: Split) -> Tensor | None:
-        """Factors on the coordinates' steps [B, C]; None: 1."""
-        return None
-
     def begin(self, theta: Tensor, support: Split) -> tuple[Tensor, Place]:
-        """Weights [B, P] before the first step, and the rule's state."""
+        """Weights at the first coordinates, and the state."""
         first = self.first(theta)
         if torch.is_grad_enabled() and not first.requires_grad:
             first.requires_grad_()
-        return self.weights(theta, first), Place(theta, first, self.mask(support))
-
-    def init(self, params: Tensor) -> None:
-        """See `begin`."""
-        raise AssertionError("the inner loop calls begin")
+        return self.weights(theta, first), Place(theta, first)
 
     def forward(self, params: Tensor, grads: Tensor, loss: Tensor, step: int, state: Place) -> tuple[Tensor, Place]:
-        """New weights from weights and gradients [B, P]."""
-        by_coordinates = self._pulled_back(params, grads, state)
-        if state.mask is not None:
-            by_coordinates = state.mask * by_coordinates
-        after = state._replace(coordinates=state.coordinates - self.lr * by_coordinates)
-        return self.weights(after.theta, after.coordinates), after
+        """New weights from weights and gradients [B, P]; the latter are constants in first order."""
+        after = state.coordinates - self.lr * self._pulled_back(params, grads, state)
+        return self.weights(state.theta, after), Place(state.theta, after)
 
     def _pulled_back(self, params: Tensor, grads: Tensor, state: Place) -> Tensor:
         """Gradients by the coordinates [B, C] from gradients by the weights [B, P]."""
         if torch.is_grad_enabled():
-            graph = {"create_graph": not self.first_order, "retain_graph": True}
+            graph = {"create_graph": grads.requires_grad, "retain_graph": True}
             (found,) = torch.autograd.grad(params, state.coordinates, grads, **graph)
             return found
         with torch.enable_grad():

@@ -23,7 +23,7 @@ def size_of(shapes: Shapes) -> int:
 
 
 def matrices(shapes: Shapes) -> dict[str, str | None]:
-    """Linear and convolution layers: the name of each weight [out, in, ...], and of its bias [out], if it has one."""
+    """Weights [out, in, ...] with more than one axis, each with the name of its bias [out], or None."""
     found: dict[str, str | None] = {}
     for name, shape in shapes.items():
         bias = name.removesuffix("weight") + "bias" if name.endswith("weight") else ""

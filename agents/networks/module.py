@@ -94,6 +94,13 @@ class ModuleBody(Body):
         """The module's own initial values; nothing is drawn."""
         return self._initial[name].to(torch.get_default_dtype())
 
+    def matrices(self) -> dict[str, str | None]:
+        """The learned weights of linear layers and (not transposed) convolutions, in the order of registration."""
+        kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+        paths = [f"body.{path}.".replace("..", ".") for path, m in self.module.named_modules() if isinstance(m, kinds)]
+        pairs = {f"{path}weight": f"{path}bias" for path in paths}
+        return {w: b if b in self.shapes else None for w, b in pairs.items() if w in self.shapes}
+
     def batched(self, device: torch.device) -> bool:
         """Tasks are computed one by one."""
         return False

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from agents.networks.flat import Shapes, size_of
+from agents.networks.flat import Shapes, matrices, size_of
 from agents.networks.heads import Head
 from agents.networks.objective import DoubleBackwardObjective, Objective
 from fewshot_env.episode import Split, TaskSpec
@@ -58,6 +58,10 @@ class Body(ABC):
         """Replace the constants, by name."""
         return
 
+    def matrices(self) -> dict[str, str | None]:
+        """Linear and convolution layers, as agents.networks.flat.matrices gives them."""
+        return matrices(self.shapes)
+
     def batched(self, device: torch.device) -> bool:
         """Whether B tasks are best computed at once."""
         return True
@@ -90,6 +94,10 @@ class Network:
         """Initial weights [P]."""
         parts: list[Body | Head] = [self.body, self.head]
         return torch.cat([p.init(n, s, generator).flatten() for p in parts for n, s in p.shapes.items()])
+
+    def matrices(self) -> dict[str, str | None]:
+        """Linear and convolution layers, head included: the name of each weight [out, in, ...], and of its bias."""
+        return self.body.matrices() | matrices(self.head.shapes)
 
     @property
     def layers(self) -> dict[str, slice]:

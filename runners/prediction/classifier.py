@@ -131,7 +131,9 @@ def _normalization(trained: Trained, transductive: bool, settings: Mapping[str, 
     Raises FewShotError where the settings contradict `transductive`, or ask for statistics that were not gathered.
     """
     own = trained.content["trained"]["settings"]
-    if "bn" not in own:
+    cls = trained.agent_class
+    together = transductive and cls is not None and not cls.answers_alone  # it uses all images in its own way
+    if "bn" not in own or together:
         return dict(settings)
     asked = settings.get("bn")
     if asked is not None and transductive != (asked == "transductive"):

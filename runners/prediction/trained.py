@@ -84,12 +84,20 @@ class Trained:
         agent.name = name if self.cls is None else name_of(self.cls)
         return agent
 
+    @property
+    def agent_class(self) -> type[Agent] | None:
+        """The agent's class; None where it is one of somebody's own that was not named."""
+        name = str(self.content["trained"]["agent"])
+        if self.cls is not None or ":" in name:
+            return self.cls
+        agent_registry.load_plugins()
+        return agent_registry.find(name).load()
+
     def verify(self, settings: Mapping[str, Any]) -> None:
         """Raise FewShotError for a setting that the agent does not have, or a wrong value."""
-        name = str(self.content["trained"]["agent"])
-        if settings and (self.cls is not None or ":" not in name):
-            agent_registry.load_plugins()
-            validate((self.cls or agent_registry.find(name).load()).Config, settings, "agent.")
+        cls = self.agent_class
+        if settings and cls is not None:
+            validate(cls.Config, settings, "agent.")
 
     def for_classes(self, n: int, device: torch.device, changes: Mapping[str, Any]) -> tuple[Agent, str]:
         """The agent for tasks of n classes, and what must be said about it ("" where n is as in training).

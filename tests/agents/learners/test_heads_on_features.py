@@ -197,6 +197,18 @@ def test_logistic_regression_is_scikit_learns(size, features, penalty):
     np.testing.assert_allclose((b - b.mean()).numpy(), theirs.intercept_ - theirs.intercept_.mean(), rtol=0, atol=1e-5)
 
 
+def test_classes_without_items_change_nothing_for_the_others():
+    """And get no weights and a low b: the optimum is that of the classes that are there."""
+    generator = torch.Generator().manual_seed(0)
+    z, y = torch.randn(12, 6, generator=generator), torch.arange(12).remainder(3)
+    w, b = logistic_regression(z, y, 3, 1.0)
+    more_w, more_b = logistic_regression(z, y * 2, 7, 1.0)
+    torch.testing.assert_close(more_w[[0, 2, 4]], w)
+    torch.testing.assert_close(more_b[[0, 2, 4]], b)
+    assert not more_w[[1, 3, 5, 6]].any()
+    assert (z @ more_w.T + more_b).softmax(1)[:, [1, 3, 5, 6]].max() < 1e-6
+
+
 def test_the_probe_reads_normalized_plain_features():
     agent, episode = make_agent("linear-probe", "conv", bn="transductive", penalty=2.0), batch_of_tasks(IMAGES)
     body = agent.weights[: agent.net.n_body]

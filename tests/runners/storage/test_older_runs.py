@@ -6,6 +6,9 @@ import shutil
 import pytest
 import torch
 
+import agents
+import agents.exported
+import agents.saved
 import runners
 from runners.config.settings import upgraded
 from tests.helpers.cli import MAML, TINY, main, only_run, result_of, sets
@@ -53,6 +56,29 @@ def test_they_are_tested_loaded_and_resumed_exactly(steps, tmp_path):
     for name, value in torch.load(whole / "last.pt", weights_only=True)["agent"]["weights"].items():
         assert torch.equal(value, torch.load(half / "last.pt", weights_only=True)["agent"]["weights"][name])
     shutil.rmtree(half)
+
+
+def test_simpleshot_of_the_version_before_with_settings_and_a_seed_that_it_never_used(tmp_path):
+    unused = {"adapt_steps": 100, "adapt_batch": 4, "adapt_lr": 0.001, "check_every": 25}
+    words = ["run", "--env", "glyphs", "--agent", "simpleshot", *sets("train_tasks=8", "val_tasks=2", "test_tasks=2",
+             "agent.filters=4", "env.n_query=2"), "--log-dir", tmp_path]  # fmt: skip
+    assert main(*words) == 0
+    run, file = only_run(tmp_path), tmp_path / "agent.safetensors"
+    agent = runners.load(run)
+    agent.register_buffer("adapt_seed", torch.tensor(5))
+    saved = agents.saved.describe(agent)
+    agents.exported.write(agent, saved | {"settings": saved["settings"] | unused}, file, {})
+    assert torch.equal(agents.load(file).weights, agent.weights)
+    for name in ("last.pt", "best.pt"):
+        content = torch.load(run / name, weights_only=True)
+        content["agent"]["weights"]["adapt_seed"] = torch.tensor(5)
+        content["trained"]["settings"] |= unused
+        content["settings"] |= {f"agent.{k}": v for k, v in unused.items()}
+        torch.save(content, run / name)
+    config = json.loads((run / "config.json").read_text())
+    config["settings"] |= {f"agent.{k}": v for k, v in unused.items()}
+    (run / "config.json").write_text(json.dumps(config))
+    assert runners.evaluate(run)["scores"] == result_of(run)["scores"]
 
 
 def test_several_seeds_of_the_version_before_are_resumed_side_by_side(tmp_path):
