@@ -201,6 +201,22 @@ class Agent(nn.Module, ABC):
         losses.sum().backward()
         return losses
 
+    @property
+    def learns_at_once(self) -> bool:
+        """Whether there is a `learn_at_once`, quicker than `adapt`, `predict` and `meta_gradient`, at this moment."""
+        return False
+
+    def learn_at_once(self, task: Episode) -> tuple[Any, Tensor, Tensor]:
+        """Adapt to B tasks, predict their queries, and add the meta-gradient to the parameters' .grad, in one go.
+
+        Args:
+            task: support and query with answers.
+
+        Returns:
+            What `adapt` would have returned, without a graph, and the tasks' query losses [B] and scores [B].
+        """
+        raise NotImplementedError
+
     def make_optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of the outer loop: Adam with `outer_lr` over all parameters."""
         return torch.optim.Adam(self.parameters(), lr=self.config.outer_lr, fused=True)

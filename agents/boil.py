@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from agents.base import AgentConfig, BoundedInt
 from agents.engine.inner_loop import UpdateRule
+from agents.engine.native import NativeStep
 from agents.maml import MAML, MAMLConfig
 from agents.networks import Network
 
@@ -27,8 +29,10 @@ class BOILConfig(MAMLConfig):
 class BodyDescent:
     """theta - lr * gradient for the first `n_body` weights; the others stay."""
 
-    def __init__(self, lr: float, n_body: int) -> None:
+    def __init__(self, lr: float, n_body: int, n_params: int) -> None:
         self.lr, self.n_body = lr, n_body
+        self.rates = torch.tensor([[lr]]).repeat(1, n_params)
+        self.rates[:, n_body:] = 0
 
     def init(self, params: Tensor) -> None:
         """No state."""
@@ -38,6 +42,10 @@ class BodyDescent:
         step_by = grads.clone()
         step_by[:, self.n_body :] = 0
         return params - self.lr * step_by, None
+
+    def native_step(self) -> NativeStep:
+        """The same as a kernel takes it: rates of 0 in the head."""
+        return NativeStep("descent", (0.0,), (self.rates,))
 
 
 class BOIL(MAML):
@@ -49,4 +57,4 @@ class BOIL(MAML):
 
     def make_rule(self, net: Network) -> UpdateRule:
         """Gradient descent on the body."""
-        return BodyDescent(self.config.inner_lr, net.n_body)
+        return BodyDescent(self.config.inner_lr, net.n_body, net.n_params)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from agents.base import AgentConfig, BoundedInt
+from agents import kernels
+from agents.base import Agent, AgentConfig, BoundedInt
 from agents.charts import Chart, update_by_gradient
+from agents.engine import native
 from agents.engine.inner_loop import Step, UpdateRule, Watch, inner_loop
-from agents.networks import LinearHead, Network
+from agents.engine.native import NativeRule, has_native_step
+from agents.networks import LinearHead, MLPBody, Network
+from agents.networks.network import is_unchanged
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
-from fewshot_env.episode import Split, TaskSpec
+from fewshot_env.episode import Episode, Split, TaskSpec
 
 INNER_CLIP = "bound on each element of the inner loop's gradients"
 CLIP_ABOVE = (
@@ -99,6 +104,33 @@ class GradientBased(NeuralAgent):
     def predict(self, adapted: Adapted, query_x: Tensor) -> Tensor:
         """Predictions [B, Q, N] with the adapted weights."""
         return self.predict_with(self.net, adapted, query_x)
+
+    @property
+    def learns_at_once(self) -> bool:
+        """In one native call, where the base learner is an MLP and the rule has a kernel."""
+        return self.has_native_loop and kernels.available(self.initialization)
+
+    def learn_at_once(self, task: Episode) -> tuple[Adapted, Tensor, Tensor]:
+        """Adapted weights, query losses and scores; the gradient is that of the summed losses."""
+        config, rule = self.config, cast("NativeRule", self.rule)
+        done = native.meta_gradient(
+            self.initialization, self.net.shapes, rule.native_step(), task, config.inner_steps, self.first_order(),
+            config.inner_clip, config.task_clip,
+        )  # fmt: skip
+        of_values = self.spec.kind == "regression"  # whose score is minus the loss
+        scores = -done.losses if of_values else self.spec.score(done.predictions, task.query.labels)
+        return Adapted(done.adapted, done.inner_losses, None), done.losses, scores
+
+    @cached_property
+    def has_native_loop(self) -> bool:
+        """Whether a kernel computes what this class does: nothing that decides it is overridden."""
+        usual = {"_adapt": GradientBased, "adapt": GradientBased, "predict": GradientBased, "meta_gradient": Agent,
+                 "encode": NeuralAgent, "predict_with": NeuralAgent}  # fmt: skip
+        same = all(getattr(type(self), name) is getattr(cls, name) for name, cls in usual.items())
+        plain = is_unchanged(self.body, MLPBody) and is_unchanged(self.net.head, LinearHead) and self.encoder is None
+        kind = type(self.spec)
+        losses = kind.loss is TaskSpec.loss and kind.score is TaskSpec.score
+        return same and plain and losses and has_native_step(self.rule)
 
     def trajectory(self, support: Split) -> list[Adapted]:
         """The weights before every update and after the last, with the norms of gradients and updates so far."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from agents.base import AgentConfig
 from agents.engine.inner_loop import UpdateRule
+from agents.engine.native import NativeStep
 from agents.gradient_based import INNER_CLIP, TASK_CLIP, GradientBased, GradientBasedConfig, published_clip
 from agents.networks import Network
 from fewshot_env.episode import TaskSpec
@@ -44,6 +45,10 @@ class GradientDescent:
     def __call__(self, params: Tensor, grads: Tensor, loss: Tensor, step: int, state: None) -> tuple[Tensor, None]:
         """Eq. 1 for weights and gradients [B, P]."""
         return params - self.lr * grads, None
+
+    def native_step(self) -> NativeStep:
+        """The same as a kernel takes it."""
+        return NativeStep("descent", (self.lr,), (None,))
 
 
 class MAML(GradientBased):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from agents.base import AgentConfig, BoundedInt
 from agents.engine.inner_loop import UpdateRule
+from agents.engine.native import NativeStep
 from agents.gradient_based import GradientBased, GradientBasedConfig
 from agents.networks import Network
 
@@ -39,6 +40,10 @@ class LearnedRates(nn.Module):
         """New weights from weights and gradients [B, P]."""
         by_run = grads.unflatten(0, (len(self.rates), -1))
         return params - (self.rates.unsqueeze(1) * by_run).flatten(0, 1), None
+
+    def native_step(self) -> NativeStep:
+        """The same as a kernel takes it."""
+        return NativeStep("descent", (0.0,), (self.rates,))
 
 
 class MetaSGD(GradientBased):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fewshot_env.episode import TaskSpec
+from fewshot_env.episode import Episode, TaskSpec
 from fewshot_env.errors import FewShotError
 
 Sum = Callable[[list[Tensor]], None]
@@ -44,6 +44,10 @@ class Learner(Protocol):
         """Add the meta-gradient of B tasks to .grad; return their losses [B]."""
         ...
 
+    def learn_at_once(self, task: Episode) -> tuple[Any, Tensor, Tensor]:
+        """Adapt, predict and add the meta-gradient in one go."""
+        ...
+
     def batch_statistics(self) -> list[Tensor]:
         """Sums over the tasks of this step, besides gradients."""
         ...
@@ -64,6 +68,19 @@ class OuterStep:
         self.agent = agent
         self.optimizer = agent.make_optimizer()
         self._sums: Tensor | None = None
+        """Of losses and scores since the last step [2, runs], over `_tasks` tasks of each run."""
+        self._tasks = 0.0
+
+    def add_at_once(self, task: Episode) -> Any:
+        """Add the meta-gradient of one part of an agent that `learns_at_once`; returns what `adapt` would have.
+
+        task: support and query of B tasks with answers.
+        """
+        if self._sums is None:
+            self.optimizer.zero_grad(set_to_none=True)
+        adapted, losses, scores = self.agent.learn_at_once(task)
+        self._add(losses, scores)
+        return adapted
 
     def add(self, adapted: Any, predictions: Tensor, query_y: Tensor) -> None:
         """Add the meta-gradient of one part of the meta-batch.
@@ -86,8 +103,13 @@ class OuterStep:
                 f"{type(agent).__name__}.meta_gradient returns {tuple(losses.shape)}, but must return the losses "
                 f"of the tasks, [B] = {tuple(scores.shape)}"
             )
-        sums = torch.stack([losses, scores, torch.ones_like(scores)]).view(3, agent.runs, -1).sum(2)
-        self._sums = sums if self._sums is None else self._sums + sums
+        self._add(losses, scores)
+
+    def _add(self, losses: Tensor, scores: Tensor) -> None:
+        """Add up what the row of the log needs, by run."""
+        runs = self.agent.runs
+        sums = torch.stack([losses, scores]).view(2, runs, -1).sum(2)
+        self._sums, self._tasks = sums if self._sums is None else self._sums + sums, self._tasks + len(losses) / runs
 
     def finish(self, reduce: Sum | None = None) -> list[dict[str, float]]:
         """Sum over processes, clip, and take the step.
@@ -107,16 +129,19 @@ class OuterStep:
         parameters = [p for p in agent.parameters() if p.grad is not None]
         grads = [p.grad for p in parameters if p.grad is not None]
         if not grads:
-            self._sums = None
+            self._sums, self._tasks = None, 0.0
             raise FewShotError(f"{type(agent).__name__}.meta_gradient left no gradient on any parameter; call backward")
         statistics = agent.batch_statistics()
+        sums, tasks = self._sums, self._tasks
+        self._sums, self._tasks = None, 0.0
         if reduce is not None:
-            reduce([*grads, self._sums, *statistics])
-        (losses, scores, tasks), self._sums = self._sums, None
-        by_run = torch.stack([torch.linalg.vector_norm(g.reshape(agent.runs, -1), dim=1) for g in grads])
-        norms = by_run.square().sum(0).sqrt()
+            count = sums.new_tensor([tasks])
+            reduce([*grads, sums, count, *statistics])
+            tasks = float(count)
+        by_run = [torch.linalg.vector_norm(g.reshape(agent.runs, -1), dim=1) for g in grads]
+        norms = by_run[0] if len(by_run) == 1 else torch.linalg.vector_norm(torch.stack(by_run), dim=0)
         self._clip(grads, norms)
-        columns = zip((losses / tasks).tolist(), (scores / tasks).tolist(), norms.tolist(), strict=True)
+        columns = torch.cat([sums / tasks, norms.unsqueeze(0)]).T.tolist()
         rows = [{"loss": loss, "score": score, "grad_norm": norm} for loss, score, norm in columns]
         finite = [math.isfinite(row["loss"] + row["grad_norm"]) for row in rows]
         if any(finite):
@@ -128,7 +153,7 @@ class OuterStep:
 
     def discard(self) -> None:
         """Forget what was added since the last step."""
-        self._sums = None
+        self._sums, self._tasks = None, 0.0
         self.agent.batch_statistics()
         self.optimizer.zero_grad(set_to_none=True)
 

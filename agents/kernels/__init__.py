@@ -22,7 +22,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCES = ("lanes.h", "block.cpp", "feedforward.cpp", "lstm.cpp", "mlp.cpp")
+SOURCES = (
+    "lanes.h", "mlp.h", "inner_loop.h", "block.cpp", "descent.cpp", "feedforward.cpp", "lstm.cpp", "mlp.cpp",
+)  # fmt: skip
 FLAGS = ["-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _off: list[bool] = []
@@ -35,8 +37,10 @@ def available(*tensors: Tensor) -> bool:
     return fit and tensors[0].dtype in SUFFIX and not _off and library() is not None
 
 
-def call(name: str, *arguments: Tensor | int | float) -> None:
+def call(name: str, *arguments: Tensor | int | float | None) -> None:
     """Run a kernel for the type of its first argument; tensors must be dense in the order the kernel reads.
+
+    None is for a tensor that the kernel can do without.
 
     Raises RuntimeError where a tensor of floats has another type.
     """

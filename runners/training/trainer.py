@@ -36,6 +36,7 @@ from runners.loggers.base import Row
 from runners.loggers.show import show_test, show_validation
 from runners.storage import checkpoint
 from runners.storage.run_folder import write_json
+from runners.training.ahead import Ahead, sample_ahead
 from runners.training.run_state import RunState
 from runners.training.step import outer_step, sampled_seeds
 from runners.training.stopwatch import Stopwatch
@@ -59,6 +60,8 @@ class Training:
     """None where there is no validation."""
     val_seeds: list[int]
     watch: Stopwatch
+    ahead: Ahead | None = None
+    """Coming tasks, where they are sampled together."""
     saved: float = field(default_factory=time.monotonic)
     """When the last checkpoint was written."""
 
@@ -97,7 +100,8 @@ def begin(plans: Sequence[Plan], folders: Sequence[Path], group: ProcessGroup = 
     watch, train_env = Stopwatch(runs[0].progress.seconds), plan.make_env("train", 1)
     for run in runs:
         run.train_on(train_env.sampler.fingerprint)
-    return Training(plan, group, stack, runs, train_env, val_env, val_seeds, watch)
+    ahead = sample_ahead(plans, stack, group, train_env.sampler)
+    return Training(plan, group, stack, runs, train_env, val_env, val_seeds, watch, ahead)
 
 
 def run_to_the_end(t: Training) -> list[dict[str, Any]]:
@@ -152,7 +156,8 @@ def _take_step(t: Training, batch: int) -> None:
     """One outer step of every run, on this process's share of the tasks."""
     before = t.tasks_seen
     seeds = [sampled_seeds(run.plan.run.seed, before, batch, t.group) for run in t.runs]
-    inner, rows = outer_step(t.stack, t.train_env, seeds, t.group)
+    ahead = t.ahead.task(before) if t.ahead is not None else None
+    inner, rows = outer_step(t.stack, t.train_env, seeds, t.group, ahead)
     for r, run in enumerate(t.runs):
         for tasks, of_runs in inner:
             run.means.add("inner", of_runs[r], tasks)
