@@ -126,6 +126,15 @@ class Implementation(Protocol):
         ...
 
 
+def _add(agent: GradientBased, task: Episode) -> None:
+    """The meta-gradient of one part, as runners.training.step adds it."""
+    if agent.learns_at_once:
+        agent.outer.add_at_once(task)
+        return
+    adapted = agent.adapt(task.support)
+    agent.outer.add(adapted, agent.predict(adapted, task.query.x), task.query.labels)
+
+
 class Ours:
     """An agent of ours through its public methods."""
 
@@ -135,8 +144,7 @@ class Ours:
     def step(self, episode: Episode) -> None:
         """One outer step on B tasks, in the parts that are fastest to compute."""
         for part in self.agent.net.chunks(episode.support.x):
-            adapted, query = self.agent.adapt(episode.support[part]), episode.query[part]
-            self.agent.outer.add(adapted, self.agent.predict(adapted, query.x), query.labels)
+            _add(self.agent, Episode(episode.support[part], episode.query[part]))
         (row,) = self.agent.outer.finish()
         assert not row["skipped"], "the meta-gradient is not finite"
 
@@ -159,9 +167,7 @@ class OursStacked:
             t.repeat(runs, *[1] * (t.dim() - 1))
             for t in (episode.support.x, episode.support.labels, episode.query.x, episode.query.labels)
         )
-        agent = self.stack.agent
-        adapted = agent.adapt(Split(x, y))
-        agent.outer.add(adapted, agent.predict(adapted, query_x), query_y)
+        _add(self.stack.agent, Episode(Split(x, y), Split(query_x, query_y)))
         self.stack.finish_step()
 
     def gradient(self) -> Tensor:
