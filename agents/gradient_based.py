@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -16,7 +16,7 @@ from agents.base import Agent, AgentConfig, BoundedInt
 from agents.charts import Chart, update_by_gradient
 from agents.engine import native
 from agents.engine.inner_loop import Step, UpdateRule, Watch, inner_loop
-from agents.engine.native import NativeRule, has_native_step
+from agents.engine.native import native_step
 from agents.networks import LinearHead, MLPBody, Network
 from agents.networks.network import is_unchanged
 from agents.neural import Adapted, NeuralAgent, NeuralConfig
@@ -112,9 +112,10 @@ class GradientBased(NeuralAgent):
 
     def learn_at_once(self, task: Episode) -> tuple[Adapted, Tensor, Tensor]:
         """Adapted weights, query losses and scores; the gradient is that of the summed losses."""
-        config, rule = self.config, cast("NativeRule", self.rule)
+        config, rule = self.config, native_step(self.rule)
+        assert rule is not None
         done = native.meta_gradient(
-            self.initialization, self.net.shapes, rule.native_step(), task, config.inner_steps, self.first_order(),
+            self.initialization, self.net.shapes, rule, task, config.inner_steps, self.first_order(),
             config.inner_clip, config.task_clip,
         )  # fmt: skip
         of_values = self.spec.kind == "regression"  # whose score is minus the loss
@@ -130,7 +131,7 @@ class GradientBased(NeuralAgent):
         plain = is_unchanged(self.body, MLPBody) and is_unchanged(self.net.head, LinearHead) and self.encoder is None
         kind = type(self.spec)
         losses = kind.loss is TaskSpec.loss and kind.score is TaskSpec.score
-        return same and plain and losses and has_native_step(self.rule)
+        return same and plain and losses and native_step(self.rule) is not None
 
     def trajectory(self, support: Split) -> list[Adapted]:
         """The weights before every update and after the last, with the norms of gradients and updates so far."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from agents.base import AgentConfig, BoundedInt
 from agents.charts import Chart, proposals
 from agents.engine.inner_loop import UpdateRule
+from agents.engine.native import NativeStep
 from agents.gradient_based import INNER_CLIP, TASK_CLIP, GradientBased, GradientBasedConfig, published_clip
 from agents.kernels.coordinates import feedforward, feedforward_layers, feedforward_size
 from agents.networks import Network
@@ -85,6 +86,17 @@ class TurtleRule(nn.Module):
             runs = len(self.rates)
             update = (self.rates.unsqueeze(1) * update.unflatten(0, (runs, -1))).flatten(0, 1)
         return params + update, TurtleState(average, update if self.config.history == "updates" else None)
+
+    def native_step(self) -> NativeStep | None:
+        """The same as a kernel takes it; None with a meta-network for each layer."""
+        c = self.config
+        if c.per_layer:
+            return None
+        history = ("none", "gradients", "updates").index(c.history)
+        numbers = c.hidden_layers, c.hidden_units, history, c.beta, c.time_input, c.loss_input
+        network = self.networks[0]
+        assert isinstance(network, MetaNetwork)
+        return NativeStep("turtle", tuple(map(float, numbers)), (network.weights, self.rates))
 
     def response(self, grads: Tensor, losses: Tensor) -> list[Tensor]:
         """What each meta-network proposes, without the rates, for gradients [1, n] that stay the same: [T, n] each.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +36,19 @@ class NativeStep:
 class NativeRule(Protocol):
     """An update rule that has a kernel."""
 
-    def native_step(self) -> NativeStep:
-        """Its step."""
+    def native_step(self) -> NativeStep | None:
+        """Its step; None where its settings have no kernel."""
         ...
 
 
-def has_native_step(rule: object) -> bool:
-    """Whether a rule has a kernel that computes what it does: its class replaces nothing after having said so."""
+def native_step(rule: object) -> NativeStep | None:
+    """A rule's step, where it has a kernel that computes what it does: its class replaces nothing after saying so."""
     order = type(rule).__mro__
     declared = next((i for i, cls in enumerate(order) if "native_step" in cls.__dict__), None)
     steps = {"__call__", "forward", "init"}
-    return declared is not None and not any(steps & cls.__dict__.keys() for cls in order[:declared])
+    if declared is None or any(steps & cls.__dict__.keys() for cls in order[:declared]):
+        return None
+    return cast(NativeRule, rule).native_step()
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@
 // Backward, from t = T - 1 on: the rule turns the gradient by w_(t+1) into those by w_t, g_t and its own parameters, and
 // H_t times that by g_t is added to that by w_t (none in first order). A rule supplies two functions of one task:
 //
-//   step(run, t, w, g, next): next = rule(w, g)
+//   step(run, t, w, g, loss, next): next = rule(w, g), which may see the loss as a constant
 //   back(run, t, w, g, d, d_g): d, the gradient by next, becomes that by w; d_g is that by g; adds to its parameters' own
 //
-// agents/engine/inner_loop.py with autograd is the same in torch.
+// Steps come in their order, and back in the reverse one, task by task. agents/engine/inner_loop.py with autograd is the
+// same in torch.
 
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "mlp.h"
@@ -72,7 +74,24 @@ template <class T> struct Tasks {
     const long *sizes;
     long layers, tasks, runs, rows, queries, classes, steps, first_order;
     double inner_clip, task_clip;             // 0: none
+
+    long weights() const {
+        long n = 0;
+        for (long l = 0; l < layers; l++) n += sizes[l + 1] * (sizes[l] + 1);
+        return n;
+    }
 };
+
+// A rule's export: its arguments are those of Tasks, then its own.
+#define TASKS(T)                                                                                                     \
+    const T *theta, const T *x, const T *y, const T *query_x, const T *query_y, T *d_theta, T *adapted,              \
+        T *inner_losses, T *losses, T *predictions, const long *sizes, long layers, long tasks, long runs,           \
+        long rows, long queries, long classes, long steps, long first_order, double inner_clip, double task_clip
+#define GIVEN(T)                                                                                                     \
+    Tasks<T> {                                                                                                       \
+        theta, x, y, query_x, query_y, d_theta, adapted, inner_losses, losses, predictions, sizes, layers, tasks,    \
+            runs, rows, queries, classes, steps, first_order, inner_clip, task_clip                                  \
+    }
 
 template <class T> T clipped(T value, T bound) { return value > bound ? bound : value < -bound ? -bound : value; }
 
@@ -99,7 +118,7 @@ template <class T, class Rule> void meta_gradient(const Tasks<T> &a, Rule &rule)
             inner.backward(w + t * P, x, acts + t * inner.hidden, deltas + t * out, grad);
             if (a.inner_clip > 0)
                 for (long k = 0; k < P; k++) grad[k] = clipped(grad[k], T(a.inner_clip));
-            rule.step(run, t, w + t * P, grad, w + (t + 1) * P);
+            rule.step(run, t, w + t * P, grad, a.inner_losses[b * T_ + t], w + (t + 1) * P);
         }
         std::memcpy(a.adapted + b * P, w + T_ * P, P * sizeof(T));
         outer.forward(w + T_ * P, qx, query_acts, a.predictions + b * a.queries * n);

@@ -43,7 +43,7 @@ def make(name, spec, **settings):
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("kind", SPECS)
-@pytest.mark.parametrize("name", ["maml", "fo-maml", "meta-sgd", "boil"])
+@pytest.mark.parametrize("name", ["maml", "fo-maml", "meta-sgd", "boil", "turtle", "fo-turtle"])
 def test_it_is_what_autograd_gives(name, kind, settings):
     agent, episode = make(name, SPECS[kind], **settings), tasks(SPECS[kind])
     losses, want = meta_gradient(agent, episode)
@@ -61,6 +61,20 @@ def test_it_is_what_autograd_gives(name, kind, settings):
     assert relative_error({n: p.grad / 2 for n, p in agent.named_parameters()}, want) < 1e-12
 
 
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("inputs", [
+    {"history": "updates", "loss_input": True}, {"history": "none", "time_input": False},
+    {"history": "gradients", "time_input": False, "loss_input": True}, {"learned_rates": False, "hidden_layers": 0},
+])  # fmt: skip
+def test_every_input_of_turtle_is_what_autograd_gives(inputs, first_order):
+    settings = {"inner_steps": 4, "hidden_layers": 2, "hidden_units": 3, "beta": 0.7, "first_order": first_order}
+    agent, episode = make("turtle", SINE, **(settings | inputs)), tasks(SINE)
+    _, want = meta_gradient(agent, episode)
+    assert agent.learns_at_once
+    agent.learn_at_once(episode)
+    assert relative_error({n: p.grad for n, p in agent.named_parameters()}, want) < 1e-11
+
+
 def test_it_is_a_plain_loop():
     """Written anew in the test's helpers, with create_graph."""
     agent = agents.make("maml", SINE, hidden=(6, 5), inner_steps=3, inner_lr=0.1).double().train()
@@ -73,13 +87,14 @@ def test_it_is_a_plain_loop():
     assert relative_error({"initialization": agent.initialization.grad}, want) < 1e-9
 
 
-def test_runs_side_by_side_have_their_own_gradients():
+@pytest.mark.parametrize("name", ["meta-sgd", "boil", "turtle"])
+def test_runs_side_by_side_have_their_own_gradients(name):
     from agents.engine.stack import Stack
 
     seeds = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        seeds.append(agents.make("meta-sgd", SINE, hidden=(5,), inner_steps=2).double().train())
+        seeds.append(agents.make(name, SINE, hidden=(5,), inner_steps=2).double().train())
     stack, episode = Stack(seeds), tasks(SINE, 3)
     twice = Episode(*(Split(torch.cat([s.x, s.x]), torch.cat([s.y, s.y])) for s in (episode.support, episode.query)))
     stack.agent.train().learn_at_once(twice)
@@ -126,7 +141,8 @@ def test_what_changes_the_computation_is_never_computed_natively(cls):
 def test_other_networks_bodies_and_switched_off_kernels_take_the_usual_way():
     assert not make("maml", IMAGES, filters=3, padding=1).learns_at_once
     assert not make("maml", SINE, body="learned").learns_at_once
-    assert not make("turtle", SINE).learns_at_once
+    assert not make("turtle", SINE, per_layer=True).learns_at_once
+    assert not make("lstm", SINE).learns_at_once
     agent = make("maml", SINE)
     assert agent.learns_at_once
     with kernels.off():
