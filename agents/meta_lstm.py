@@ -19,6 +19,7 @@ from agents import kernels
 from agents.base import AgentConfig, BoundedInt
 from agents.charts import Chart, by_step, quantiles
 from agents.engine.inner_loop import Step, UpdateRule
+from agents.engine.native import NativeStep
 from agents.gradient_based import GradientBased, GradientBasedConfig
 from agents.kernels import coordinates
 from agents.networks import Network, Shapes, size_of, unpack
@@ -95,6 +96,11 @@ class LSTMRule(nn.Module):
         else:
             out = self._step(*arguments)
         return out[0], LSTMState(*out[1:])
+
+    def native_step(self) -> NativeStep:
+        """The same as a kernel takes it."""
+        numbers = float(self.config.hidden_units), float(self.config.raw_gradients)
+        return NativeStep("meta_lstm", numbers, (self.weights,))
 
     def _inputs(self, grads: Tensor, loss: Tensor) -> Tensor:
         """What the first layer reads [d, B, P]: the gradient, or loss and gradient preprocessed."""

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 SOURCES = (
-    "lanes.h", "mlp.h", "feedforward.h", "inner_loop.h", "block.cpp", "descent.cpp", "feedforward.cpp", "lstm.cpp",
-    "mlp.cpp", "turtle.cpp",
+    "lanes.h", "mlp.h", "feedforward.h", "lstm.h", "inner_loop.h", "block.cpp", "descent.cpp", "feedforward.cpp",
+    "lstm.cpp", "meta_lstm.cpp", "mlp.cpp", "turtle.cpp",
 )  # fmt: skip
 FLAGS = ["-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}

@@ -19,7 +19,7 @@ template <class T> struct Descent {
             for (long k = 0; k < P; k++) next[k] = w[k] - rates[run * P + k] * g[k];
     }
 
-    void back(long run, long, const T *, const T *g, const T *d, T *d_g) const {
+    void back(long run, long, const T *, const T *g, T *d, T *d_g) const {
         if (!rates)
             for (long k = 0; k < P; k++) d_g[k] = -lr * d[k];
         else

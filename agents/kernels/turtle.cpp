@@ -42,7 +42,7 @@ template <class T> struct Turtle {
         for (long k = 0; k < P; k++) next[k] = w[k] + (rates ? rates[run * P + k] * y[k] : y[k]);
     }
 
-    void back(long run, long t, const T *, const T *, const T *d, T *d_g) {
+    void back(long run, long t, const T *, const T *, T *d, T *d_g) {
         T *dx = dx_, *dy = dy_, *d_average = d_average_, *d_update = d_update_;
         const T *y = y_ + t * P;
         if (t == steps - 1) zero(d_average, P), zero(d_update, P);
