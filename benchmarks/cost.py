@@ -17,9 +17,11 @@ from fewshot_env.rng import task_seeds
 from fewshot_env.vector import FewShotVectorEnv
 from runners.config.machine import device_name, tune
 from runners.config.settings import section
+from runners.distributed.process_group import SINGLE_PROCESS
 from runners.evaluation.evaluate import evaluate, frozen_seeds
 from runners.reproduce.fig3 import GRADIENT_ONLY
 from runners.reproduce.shared import AGENTS
+from runners.training.ahead import Ahead
 from runners.training.bench import Case, sampler_of
 from runners.training.step import outer_step
 
@@ -45,12 +47,16 @@ def rates(agent: str, workload: str, settings: dict[str, Any], runs: int, at_lea
     stack = Stack([case.make_agent(sampler_of(workload, 0).spec) for _ in range(runs)])
     sampler = sampler_of(workload, stack.agent.config.minibatch)
     batch = stack.agent.config.tasks_per_step
-    seeds = [task_seeds(run, "train", 0, batch) for run in range(runs)]
-    train = FewShotVectorEnv(sampler, 1, "cpu")
+    train, taken = FewShotVectorEnv(sampler, 1, "cpu"), [0]
+    ahead = Ahead(stack.agent, sampler, list(range(runs)), SINGLE_PROCESS, 10**9)
     stack.agent.train()
 
     def step() -> None:
-        outer_step(stack, train, seeds)
+        before = taken[0] * batch
+        task = ahead.task(before)
+        seeds = [] if task else [task_seeds(run, "train", before, batch) for run in range(runs)]
+        outer_step(stack, train, seeds, ahead=task)
+        taken[0] += 1
 
     at_once = 2 if workload != "sine" else 100
     test = FewShotVectorEnv(sampler_of(workload, 0), at_once * runs, "cpu")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from agents.engine.stack import Stack
+from agents.base import Agent
 from fewshot_env.episode import Episode
 from fewshot_env.sampler import TaskSampler
 from fewshot_env.shapes import varies
-from runners.config.plan import Plan
 from runners.distributed.process_group import ProcessGroup
 from runners.training.step import sampled_seeds
 
@@ -18,27 +16,34 @@ TASKS, NUMBERS = 512, 2**17
 
 
 class Ahead:
-    """Tasks of several runs' outer steps, in the order in which the steps come.
+    """Tasks of several runs' outer steps, for an agent that learns from all tasks of a step at once.
 
     Args:
-        sampler: of training tasks, all of one shape.
+        agent: of all runs.
+        sampler: of training tasks.
         run_seeds: the runs' seeds.
-        batch: tasks of an outer step of each run.
-        group: the processes that share them.
+        group: the processes that share the tasks of a step.
         train_tasks: of each run; none are sampled beyond.
     """
 
     def __init__(
-        self, sampler: TaskSampler, run_seeds: list[int], batch: int, group: ProcessGroup, train_tasks: int
+        self, agent: Agent, sampler: TaskSampler, run_seeds: list[int], group: ProcessGroup, train_tasks: int
     ) -> None:
-        self.sampler, self.run_seeds, self.batch, self.group = sampler, run_seeds, batch, group
-        self.train_tasks = train_tasks
+        self.agent, self.sampler, self.run_seeds, self.group = agent, sampler, run_seeds, group
+        self.batch, self.train_tasks = agent.config.tasks_per_step, train_tasks
+        # where ways are drawn, answers are restricted to them, which a step at once does not do
+        self._fits = agent.at_once is None and not varies(sampler) and len(group.share(self.batch)) > 0
         self._first, self._tasks = 0, list[Episode]()
 
-    def task(self, before: int) -> Episode:
-        """The tasks [runs * B, ...] of the outer step after `before` tasks, ordered by run."""
-        place = (before - self._first) // self.batch
-        if not (0 <= place < len(self._tasks) and (before - self._first) % self.batch == 0):
+    def task(self, before: int) -> Episode | None:
+        """The tasks [runs * B, ...] of the outer step after `before` tasks, ordered by run.
+
+        None where the agent does not learn from all of them at once now, or shapes are drawn.
+        """
+        if not (self._fits and self.agent.learns_at_once):
+            return None
+        place, beside = divmod(before - self._first, self.batch)
+        if beside or not 0 <= place < len(self._tasks):
             self._fill(before)
             place = 0
         return self._tasks[place]
@@ -49,19 +54,7 @@ class Ahead:
         size = (sampler.support_size + sampler.query_size) * (math.prod(spec.in_shape) + spec.n_outputs)
         steps = max(1, min(TASKS // per_step, NUMBERS // (per_step * size), (self.train_tasks - before) // self.batch))
         starts = [before + step * self.batch for step in range(steps)]
-        seeds = [s for start in starts for run in self.run_seeds for s in self._seeds(run, start)]
-        whole = sampler.sample(seeds)
+        of_steps = [sampled_seeds(run, start, self.batch, self.group) for start in starts for run in self.run_seeds]
+        whole = sampler.sample([seed for seeds in of_steps for seed in seeds])
         parts = [slice(step * per_step, (step + 1) * per_step) for step in range(steps)]
         self._first, self._tasks = before, [Episode(whole.support[p], whole.query[p]) for p in parts]
-
-    def _seeds(self, run: int, before: int) -> list[int]:
-        return sampled_seeds(run, before, self.batch, self.group)
-
-
-def sample_ahead(plans: Sequence[Plan], stack: Stack, group: ProcessGroup, sampler: TaskSampler) -> Ahead | None:
-    """Coming tasks of runs that differ in their seeds; None where a step takes longer than sampling, or is in parts."""
-    agent, run = stack.agent, plans[0].run
-    batch = agent.config.tasks_per_step
-    if not agent.learns_at_once or agent.at_once or varies(sampler) or not group.share(batch):
-        return None
-    return Ahead(sampler, [plan.run.seed for plan in plans], batch, group, run.train_tasks)

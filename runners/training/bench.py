@@ -39,6 +39,7 @@ from fewshot_env.vector import FewShotVectorEnv
 from runners.config.machine import memory, tune, usable_device
 from runners.config.settings import Settings
 from runners.distributed.process_group import ProcessGroup, free_port, join, place
+from runners.training.ahead import Ahead
 from runners.training.step import outer_step, sampled_seeds
 
 PORTIONS = 4
@@ -144,8 +145,12 @@ def _measure(case: Case, rank: int, port: int) -> Measurement:
     stack, steps = Stack([agent]), [0]
     env = FewShotVectorEnv(sampler, 1, case.device)
 
+    ahead = Ahead(stack.agent, sampler, [0], group, 10**9)
+
     def step() -> None:
-        outer_step(stack, env, [sampled_seeds(0, steps[0] * batch, batch, group)], group)
+        before = steps[0] * batch
+        task = ahead.task(before)
+        outer_step(stack, env, [] if task else [sampled_seeds(0, before, batch, group)], group, task)
         steps[0] += 1
 
     def sample() -> None:

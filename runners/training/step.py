@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from agents.engine.stack import Stack
 from fewshot_env.episode import Episode
 from fewshot_env.rng import task_seeds
-from fewshot_env.shapes import by_shape, varies
+from fewshot_env.shapes import by_shape
 from fewshot_env.vector import FewShotVectorEnv
 from runners.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from runners.loggers.base import Row
@@ -33,21 +33,20 @@ def outer_step(
         env: their environment, with any number of tasks at once.
         seeds: of each run, its task seeds. A part has tasks of one shape, as many as are best computed at once.
         group: the processes that share the meta-batch.
-        ahead: the tasks of these seeds, ordered by run, where they were sampled before, for an agent that takes all at
-            once.
+        ahead: where tasks were sampled before (runners.training.ahead), those of the step, ordered by run, for an agent
+            that learns from all at once; seeds are not needed then.
 
     Returns:
         For each part its number of tasks and what `inspect` says of every run; and every run's row of the outer step.
     """
     agent = stack.agent
     inner: list[tuple[int, list[Row]]] = []
-    parts = [range(len(seeds[0]))] if ahead else by_shape(env.sampler, seeds[0], agent.at_once or len(seeds[0]))
-    for part in parts:
+    if ahead is not None:
+        adapted = agent.outer.add_at_once(ahead)
+        inner.append((len(ahead.query.x) // stack.runs, list(stack.inspect(adapted))))
+        seeds = [[]]
+    for part in by_shape(env.sampler, seeds[0], agent.at_once or len(seeds[0])):
         part_seeds = [of_run[i] for of_run in seeds for i in part]
-        if agent.learns_at_once and not varies(env.sampler):  # where ways are drawn, answers are restricted to them
-            adapted = agent.outer.add_at_once(env.sampler.sample(part_seeds) if ahead is None else ahead)
-            inner.append((len(part), list(stack.inspect(adapted))))
-            continue
         part_env = env.of_size(len(part_seeds))
         obs, _ = part_env.reset(options={"task_seed": part_seeds})
         episode = Episode.from_obs(obs)

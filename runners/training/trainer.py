@@ -36,7 +36,7 @@ from runners.loggers.base import Row
 from runners.loggers.show import show_test, show_validation
 from runners.storage import checkpoint
 from runners.storage.run_folder import write_json
-from runners.training.ahead import Ahead, sample_ahead
+from runners.training.ahead import Ahead
 from runners.training.run_state import RunState
 from runners.training.step import outer_step, sampled_seeds
 from runners.training.stopwatch import Stopwatch
@@ -60,8 +60,8 @@ class Training:
     """None where there is no validation."""
     val_seeds: list[int]
     watch: Stopwatch
-    ahead: Ahead | None = None
-    """Coming tasks, where they are sampled together."""
+    ahead: Ahead
+    """Coming tasks."""
     saved: float = field(default_factory=time.monotonic)
     """When the last checkpoint was written."""
 
@@ -100,7 +100,8 @@ def begin(plans: Sequence[Plan], folders: Sequence[Path], group: ProcessGroup = 
     watch, train_env = Stopwatch(runs[0].progress.seconds), plan.make_env("train", 1)
     for run in runs:
         run.train_on(train_env.sampler.fingerprint)
-    ahead = sample_ahead(plans, stack, group, train_env.sampler)
+    run_seeds = [plan.run.seed for plan in plans]
+    ahead = Ahead(stack.agent, train_env.sampler, run_seeds, group, plan.run.train_tasks)
     return Training(plan, group, stack, runs, train_env, val_env, val_seeds, watch, ahead)
 
 
@@ -155,15 +156,18 @@ def train(t: Training, stop: Stop) -> None:
 def _take_step(t: Training, batch: int) -> None:
     """One outer step of every run, on this process's share of the tasks."""
     before = t.tasks_seen
-    seeds = [sampled_seeds(run.plan.run.seed, before, batch, t.group) for run in t.runs]
-    ahead = t.ahead.task(before) if t.ahead is not None else None
-    inner, rows = outer_step(t.stack, t.train_env, seeds, t.group, ahead)
+
+    def seeds() -> list[list[int]]:
+        return [sampled_seeds(run.plan.run.seed, before, batch, t.group) for run in t.runs]
+
+    task = t.ahead.task(before)
+    inner, rows = outer_step(t.stack, t.train_env, [] if task else seeds(), t.group, task)
     for r, run in enumerate(t.runs):
         for tasks, of_runs in inner:
             run.means.add("inner", of_runs[r], tasks)
         run.means.add("train", rows[r])
         if not non_finite.is_finite(rows[r]):
-            _skip(t, r, seeds[r])
+            _skip(t, r, seeds()[r])
     for run in t.runs:
         run.progress.tasks_seen = before + batch
 

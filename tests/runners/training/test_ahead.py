@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import agents
 from agents import kernels
 from fewshot_env.rng import task_seeds
 from fewshot_env.sine import SineSampler
@@ -11,10 +12,12 @@ from runners.training.ahead import TASKS, Ahead
 from tests.helpers.cli import main, only_run, result_of, sets
 
 
+@pytest.mark.skipif(kernels.library() is None, reason="there is no C++ compiler")
 @pytest.mark.parametrize(("batch", "run_seeds"), [(1, [5]), (4, [5]), (3, [5, 6, 7]), (TASKS + 1, [1])])
 def test_every_steps_tasks_are_those_of_its_seeds(batch, run_seeds):
     sampler = SineSampler()
-    ahead = Ahead(sampler, run_seeds, batch, SINGLE_PROCESS, 2000)
+    agent = agents.make("maml", sampler.spec, meta_batch=batch)
+    ahead = Ahead(agent, sampler, run_seeds, SINGLE_PROCESS, 2000)
     for before in (0, batch, 2 * batch, 5 * batch, batch, 600 * batch, 600 * batch + 1):  # resumed, and any jump
         seeds = [s for run in run_seeds for s in task_seeds(run, "train", before, batch)]
         expected, found = sampler.sample(seeds), ahead.task(before)
@@ -22,6 +25,18 @@ def test_every_steps_tasks_are_those_of_its_seeds(batch, run_seeds):
             ours, theirs = getattr(found, name), getattr(expected, name)
             assert torch.equal(ours.x, theirs.x)
             assert torch.equal(ours.y, theirs.y)
+
+
+@pytest.mark.skipif(kernels.library() is None, reason="there is no C++ compiler")
+def test_there_are_none_for_drawn_shapes_parts_and_the_usual_way():
+    sampler = SineSampler()
+    agent = agents.make("maml", sampler.spec)
+    assert Ahead(agent, sampler, [0], SINGLE_PROCESS, 10).task(0) is not None
+    with kernels.off():
+        assert Ahead(agent, sampler, [0], SINGLE_PROCESS, 10).task(0) is None
+    assert Ahead(agent, SineSampler(n_shot="2-5"), [0], SINGLE_PROCESS, 10).task(0) is None
+    in_parts = agents.make("maml", sampler.spec, at_once=1)
+    assert Ahead(in_parts, sampler, [0], SINGLE_PROCESS, 10).task(0) is None
 
 
 @pytest.mark.skipif(kernels.library() is None, reason="there is no C++ compiler")
