@@ -173,6 +173,11 @@ def mean_and_half(values: list[float]) -> tuple[float, float]:
     return sum(values) / len(values), half_width(values) or 0.0
 
 
+def short(number: float) -> str:
+    """Two significant digits, without an exponent."""
+    return f"{float(f'{number:.2g}'):g}"
+
+
 def of_cells(cells: dict[tuple[str, str, int], dict[str, Any]], agent: str, kind: str, what: str) -> list[float]:
     """One number of every seed's cell; none where the agent refuses such tasks."""
     return [cells[agent, kind, seed][what] for seed in SEEDS if what in cells[agent, kind, seed]]
@@ -191,7 +196,7 @@ def page(cells: dict[tuple[str, str, int], dict[str, Any]], names: list[str]) ->
             row.append("{:.3f} ± {:.3f}".format(*mean_and_half(values)) if values else "needs classes")
         for kind in SIZES:
             cpu = of_cells(cells, name, kind, "cpu")
-            row.append(f"{1000 * sum(cpu) / len(cpu):.2g}" if cpu and cells[name, kind, 0]["parameters"] else "")
+            row.append(short(1000 * sum(cpu) / len(cpu)) if cpu and cells[name, kind, 0]["parameters"] else "")
         above = cells[name, "memory", 0]["peak"] - cells["chance", "memory", 0]["peak"]
         row.append(f"{above:,.0f}" if cells[name, "glyphs1", 0]["parameters"] else "")
         row.append(f"{int(of_cells(cells, name, 'glyphs1', 'parameters')[0]):,}")
@@ -215,7 +220,7 @@ def picture(cells: dict[tuple[str, str, int], dict[str, Any]], names: list[str],
     mpl.use("svg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 5.2), sharey=True, layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(12, 6), sharey=True, layout="constrained")
     for axis, kind in zip(axes, ("glyphs1", "glyphs5"), strict=True):
         taken: list[Any] = []
         points = []
@@ -227,6 +232,11 @@ def picture(cells: dict[tuple[str, str, int], dict[str, Any]], names: list[str],
                       color="#1b6ca8", ecolor="#b9d3e6", capsize=2)  # fmt: skip
         axis.set(xscale="log", xlabel=f"CPU seconds of the training ({SIZES[kind]} tasks)",
                  title=f"glyphs, 5-way {kind[-1]}-shot")  # fmt: skip
+        axis.set_ylim(0.1, 1)
+        ticks = [5, 10, 20, 40, 80]
+        axis.set_xticks(ticks, [str(n) for n in ticks], minor=False)
+        axis.set_xticks([], minor=True)
+        axis.set_xlim(min(p[0] for p in points) * 0.85, max(p[0] for p in points) * 1.5)
         axis.axhline(0.2, color="grey", lw=0.8, ls=":")
         axis.grid(axis="y", alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
