@@ -38,7 +38,9 @@ class CAVIAConfig(GradientBasedConfig):
     )
     inner_clip: float | None = Field(None, gt=0, description=CLIP_ABOVE)
     task_clip: float | None = Field(None, gt=0, description=CLIP_FIRST)
-    body: Literal["adapted"] = Field("adapted", description="the network below the head: the context acts in it")
+    body: Literal["adapted"] = Field(
+        "adapted", description="the network below the head: no other choice, since the context acts in it"
+    )
 
     @classmethod
     def paper(cls, spec: TaskSpec, n_shot: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from fewshot_env.episode import Episode, Split, TaskSpec
 
 INNER_CLIP = "bound on each element of the inner loop's gradients"
 CLIP_ABOVE = (
-    "bound on each element of the inner loop's gradients by the weights, from which those of what adapts follow"
+    "bound on each element of the support loss's gradient by the weights, before it is passed on to what adapts"
 )
 CLIP_FIRST = "bound on each element of each task's gradient of the initialization, before tasks are summed"
 TASK_CLIP = "bound on each element of each task's gradient of the weights that adapt, before tasks are summed"

@@ -61,7 +61,7 @@ class MAMLPlusConfig(GradientBasedConfig):
     bn: Literal["transductive", "support", "running"] = Field(
         "transductive",
         description="statistics that batch normalization uses for the query: the whole query's, the support's, or "
-        "running ones (these where body is not adapted: adapted, every step has its own)",
+        "running ones, which need body = learned or frozen (where the body adapts, every step has its own)",
     )
 
     @model_validator(mode="after")

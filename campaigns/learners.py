@@ -63,17 +63,21 @@ published ones but for what each agent's page says: cavia, sap, op-lstm (images)
 chosen in this project by how soon training on glyphs or sine left chance. Pre-trained agents take as many minibatches
 as there are tasks, each of as many images as a task has. The last of the image columns tests the 5-shot runs on
 textures, which they have never seen. ± is the 95 % interval over three seeds (Student's t); {tested} test tasks each
-(sine {tested_sine}). These are minutes of training on easy images: they compare the cost and the start of learning,
-not what the methods reach. An agent at 0.2 has not left chance in so few tasks, which for learned update rules and
-networks that start symmetric takes longer; reptile's published rate is for 100,000 steps, and maml++'s schedules are
-those of so short a run.
+(sine {tested_sine}). These are seconds to minutes of training on easy images: they compare the cost and the start of
+learning, not what the methods reach. An agent at 0.2 has not left chance in so few tasks, which for learned update
+rules and networks that start symmetric takes longer; reptile's published rate is for 100,000 steps, and maml++'s
+schedules are those of so short a run.
+
+The image columns cannot be compared with each other: 5-shot has half as many tasks. An interval wider than the scale
+(op-lstm) means that some seeds left chance and others did not. Every agent has its own number of inner steps.
 
 CPU time is that of a run for each training task, times the share of its time that was training (sampling included),
 one thread, two runs at a time on two shared cores. Memory is the peak of a process that takes one outer step on a
 5-way 1-shot task of 84x84 images with 75 query images (Conv4, 64 filters), above that of a process with chance.
 Parameters are those that meta-training changes (on glyphs 1-shot). The last two columns are **others' numbers**, from
 each method's paper (mostly Conv4, 84x84, full training; they come from different treatments of batch normalization,
-filters and augmentations): what the methods are known to reach, not what was run here.
+filters and augmentations): what the methods are known to reach, not what was run here; empty where no number is at
+hand. Empty cells of time and memory: no training.
 
     python campaigns/learners.py OUT
 

@@ -106,7 +106,7 @@ def _settings(
         default: dict[str, Any] = {"default": defaults.get(name, field.default)}
         if field.is_required():
             default = {"required": True}
-        elif name not in defaults and field.default_factory is not None:
+        elif name not in defaults and (field.default_factory is not None or "default_in_words" in extra):
             words = extra.get("default_in_words", "depends on other settings")
             default = {"default": None, "default_in_words": words}
         if name not in hidden:
@@ -127,7 +127,7 @@ def in_words(description: Mapping[str, Any]) -> str:
     for setting in description["settings"]:
         lines += [f"  {setting['key']} = {default_in_words(setting)}", wrapped(setting["means"], "      ")]
     if description["paper"]:
-        lines += ["", "the paper's settings that depend on the tasks"]
+        lines += ["", "settings that depend on the tasks (published, or as the agent's page says)"]
     for label, values in description["paper"].items():
         text = ", ".join(f"{k} = {json.dumps(v)}" for k, v in values.items()) or "as above"
         lines += [wrapped(f"{label:<15} {text}", "  ")]
