@@ -285,6 +285,10 @@ class Agent(nn.Module, ABC):
         """Numbers about an adaptation worth logging; {"loss_0": .., ..}, by inner step, are drawn as curves."""
         return {}
 
+    def inspect_runs(self, adapted: Any, runs: int) -> list[dict[str, float]]:
+        """`inspect` of each of several runs, whose tasks lie one after the other in `adapted`."""
+        return [self.inspect(adapted.of_run(run, runs)) for run in range(runs)]
+
     def distributions(self) -> dict[str, Tensor]:
         """Learned quantities worth a histogram, by name."""
         return {}

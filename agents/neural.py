@@ -235,6 +235,13 @@ class NeuralAgent(Agent):
                 row |= {f"grad_norm_{t}": grad, f"update_norm_{t}": update}
         return row
 
+    def inspect_runs(self, adapted: Adapted, runs: int) -> list[dict[str, float]]:
+        """The same numbers for all runs at once, where a class does not say others."""
+        if type(self).inspect is not NeuralAgent.inspect or adapted.norms is not None:
+            return super().inspect_runs(adapted, runs)
+        means = adapted.losses.unflatten(0, (runs, -1)).mean(1).tolist()
+        return [{f"loss_{t}": loss for t, loss in enumerate(row)} for row in means]
+
     def embed(self, adapted: Adapted, x: Tensor) -> Tensor:
         """The features [B, S, F] that the head reads."""
         return self.query_features(self.net, adapted, x)

@@ -60,7 +60,8 @@ class Stack:
         """What `Agent.inspect` says of each run's tasks."""
         if self.runs == 1:
             return [self.agent.inspect(adapted)]
-        return [self.agent.inspect(adapted.of_run(r, self.runs)) for r in range(self.runs)]
+        rows: list[dict[str, float]] = self.agent.inspect_runs(adapted, self.runs)
+        return rows
 
     def state(self, run: int) -> dict[str, Any]:
         """One run's `Agent.state`, as if it had been alone."""

@@ -132,3 +132,14 @@ def test_a_meta_batch_in_parts_is_the_whole(name, kind):
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-9)
     assert equal(found[0][1], found[1][1])
     assert torch.allclose(found[0][1].running, found[1][1].running, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["maml", "turtle"])
+def test_what_is_said_of_all_runs_is_what_each_would_say(name):
+    agent = make_agent(name, "mlp", inner_steps=3)
+    adapted = agent.adapt(batch_of_tasks(agent.spec, tasks=6).support)
+    together = agent.inspect_runs(adapted, 3)
+    alone = [agent.inspect(adapted.of_run(run, 3)) for run in range(3)]
+    assert [row.keys() for row in together] == [row.keys() for row in alone]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert list(ours.values()) == pytest.approx(list(theirs.values()), rel=1e-6)
