@@ -121,7 +121,8 @@ BODIES = [
 @pytest.mark.parametrize(("name", "body"), BODIES)
 def test_every_agent_keeps_the_contract(name, body, bn):
     train, test = Glyphs(**SMALL), Glyphs(split="test", **SMALL)
-    settings = {"filters": 4, "padding": 1, "bn": bn, "outer_lr": 0.01, "body": body}
+    rate = 0.001 if name == "leo" else 0.01  # ten times its own rate, LEO's steps of rate 1 in the code overshoot
+    settings = {"filters": 4, "padding": 1, "bn": bn, "outer_lr": rate, "body": body}
     if name in ("maml", "turtle", "lstm"):
         settings["inner_steps"] = 2
     spec = train.spec
