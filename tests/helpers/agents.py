@@ -37,8 +37,11 @@ def make_agent(name, kind, seed=0, **settings):
     return agents.make(name, SPECS[kind], **(SMALL[kind] | settings)).to(torch.get_default_dtype()).train()
 
 
-def plain_forward(spec, theta, x):
-    """The base learner of one task, written with torch.nn.functional: theta [P], x [S, ...] -> [S, N]."""
+def plain_forward(spec, theta, x, behind=lambda layer, z: z):
+    """The base learner of one task, written with torch.nn.functional: theta [P], x [S, ...] -> [S, N].
+
+    behind(layer, z) is applied to the outputs of every layer, before normalization and ReLU.
+    """
     position = [0]
 
     def take(*shape):
@@ -47,19 +50,19 @@ def plain_forward(spec, theta, x):
         return theta[position[0] - n : position[0]].view(shape)
 
     if spec.kind == "regression":
-        h = F.relu(F.linear(x, take(6, 1), take(6)))
-        h = F.relu(F.linear(h, take(5, 6), take(5)))
-        return F.linear(h, take(1, 5), take(1))
+        h = F.relu(behind(0, F.linear(x, take(6, 1), take(6))))
+        h = F.relu(behind(1, F.linear(h, take(5, 6), take(5))))
+        return behind(2, F.linear(h, take(1, 5), take(1)))
     channels = 2
-    for _ in range(4):
-        h = F.conv2d(x, take(3, channels, 3, 3), take(3), padding=1)
+    for layer in range(4):
+        h = behind(layer, F.conv2d(x, take(3, channels, 3, 3), take(3), padding=1))
         mean = h.mean((0, 2, 3), keepdim=True)
         variance = ((h - mean) ** 2).mean((0, 2, 3), keepdim=True)
         scale, shift = take(3), take(3)
         h = (h - mean) / (variance + 1e-5) ** 0.5 * scale.view(1, 3, 1, 1) + shift.view(1, 3, 1, 1)
         x = F.max_pool2d(F.relu(h), 2)
         channels = 3
-    return F.linear(x.flatten(1), take(3, 3), take(3))
+    return behind(4, F.linear(x.flatten(1), take(3, 3), take(3)))
 
 
 def plain_loss(spec, theta, split, task):

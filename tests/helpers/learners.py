@@ -16,25 +16,28 @@ def same(agent, expected, episode, tolerance=1e-9):
     assert relative_error(got, want) < tolerance
 
 
-def along_a_direction(agent, episode, seed=3, size=1e-7):
-    """The derivative of the meta-loss along a random direction: by its gradient, and by a finite difference."""
-    loss = agent_meta_loss(agent, episode)
-    found = gradients(loss, agent)
+def by_differences(agent, total, found, seed=2, size=1e-7):
+    """The derivative of total() along a random direction: by the gradient `found`, and by a finite difference."""
     generator = torch.Generator().manual_seed(seed)
-    by_gradient = 0.0
-    steps = {}
-    for name, parameter in agent.named_parameters():
-        steps[name] = torch.randn(parameter.shape, generator=generator)
-        by_gradient += float((found[name] * steps[name]).sum())
+    steps = {n: torch.randn(p.shape, generator=generator) for n, p in agent.named_parameters()}
     values = []
-    with torch.no_grad():
-        for sign in (1, -2):
-            for name, parameter in agent.named_parameters():
-                parameter.add_(sign * size * steps[name])
-            values.append(float(agent_meta_loss(agent, episode)))
-        for name, parameter in agent.named_parameters():
-            parameter.add_(size * steps[name])
-    return by_gradient, (values[0] - values[1]) / (2 * size)
+    for factor in (size, -2 * size, size):
+        with torch.no_grad():
+            for n, p in agent.named_parameters():
+                p.add_(factor * steps[n])
+        values.append(total().item())
+    return sum(float((found[n] * steps[n]).sum()) for n in steps), (values[0] - values[1]) / (2 * size)
+
+
+def along_a_direction(agent, episode):
+    """The same of the summed query losses of an agent without a meta-gradient of its own."""
+    found = gradients(agent_meta_loss(agent, episode), agent)
+
+    def total():
+        with torch.no_grad():
+            return agent_meta_loss(agent, episode)
+
+    return by_differences(agent, total, found, seed=3)
 
 
 def shaken(agent, size=0.1):

@@ -12,37 +12,13 @@ from tests.helpers.agents import (
     batch_of_tasks,
     gradients,
     make_agent,
+    plain_forward,
     plain_loss,
 )
 from tests.helpers.learners import along_a_direction, same, shaken
 
 pytestmark = pytest.mark.usefixtures("float64")
 KINDS = ["mlp", "conv"]
-MLP = [(6, 1), (5, 6), (1, 5)]
-
-
-def layered_forward(spec, theta, x, between):
-    """The base learner of one task; between(l, z) is applied to layer l's outputs, before normalization and ReLU."""
-    position = [0]
-
-    def take(*shape):
-        n = torch.Size(shape).numel()
-        position[0] += n
-        return theta[position[0] - n : position[0]].view(shape)
-
-    if spec.kind == "regression":
-        for layer, shape in enumerate(MLP):
-            x = between(layer, F.linear(x, take(*shape), take(shape[0])))
-            x = x.relu() if layer < 2 else x
-        return x
-    for layer in range(4):
-        h = between(layer, F.conv2d(x, take(3, x.shape[1], 3, 3), take(3), padding=1))
-        mean = h.mean((0, 2, 3), keepdim=True)
-        variance = ((h - mean) ** 2).mean((0, 2, 3), keepdim=True)
-        scale, shift = take(3), take(3)
-        h = (h - mean) / (variance + 1e-5) ** 0.5 * scale.view(1, 3, 1, 1) + shift.view(1, 3, 1, 1)
-        x = F.max_pool2d(F.relu(h), 2)
-    return between(4, F.linear(x.flatten(1), take(3, 3), take(3)))
 
 
 def loss_of(spec, outputs, y):
@@ -142,7 +118,7 @@ def plain_maps(agent, episode, steps, lr):
             factors = torch.cat(factors)
 
         def run(theta, split, b=b):
-            outputs = layered_forward(spec, theta, split.x[b], lambda i, z: along_channels(z, rule.maps[i][0]))
+            outputs = plain_forward(spec, theta, split.x[b], lambda i, z: along_channels(z, rule.maps[i][0]))
             return loss_of(spec, outputs, split.y[b])
 
         theta = agent.initialization[0] * 1.0
@@ -226,12 +202,10 @@ def plain_operations(agent, episode, steps, lr, first_order):
     for b in range(2):
 
         def loss(at, b=b):
-            return loss_of(
-                spec, layered_forward(spec, theta, episode.support.x[b], behind(at[0])), episode.support.y[b]
-            )
+            return loss_of(spec, plain_forward(spec, theta, episode.support.x[b], behind(at[0])), episode.support.y[b])
 
         (at,) = descend(loss, [rule.operations[0]], steps, lr, first_order)
-        outputs = layered_forward(spec, theta, episode.query.x[b], behind(at))
+        outputs = plain_forward(spec, theta, episode.query.x[b], behind(at))
         total = total + loss_of(spec, outputs, episode.query.y[b])
     return total
 

@@ -23,22 +23,9 @@ from tests.helpers.agents import (
     plain_loss,
     relative_error,
 )
-from tests.helpers.learners import meta_gradient, plain_features
+from tests.helpers.learners import by_differences, meta_gradient, plain_features
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def by_differences(agent, total, found, size=1e-7):
-    """The meta-gradient along a direction, and the change of total()."""
-    generator = torch.Generator().manual_seed(2)
-    steps = {n: torch.randn(p.shape, generator=generator) for n, p in agent.named_parameters()}
-    values = []
-    for factor in (size, -2 * size):
-        with torch.no_grad():
-            for n, p in agent.named_parameters():
-                p.add_(factor * steps[n])
-        values.append(total().item())
-    return sum(float((found[n] * steps[n]).sum()) for n in steps), (values[0] - values[1]) / (2 * size)
 
 
 # Relation network
