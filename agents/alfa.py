@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from agents.base import AgentConfig
 from agents.engine.inner_loop import UpdateRule
 from agents.maml import MAML, MAMLConfig
-from agents.networks import Network
+from agents.networks import Network, by_weight
 
 
 class ALFAConfig(MAMLConfig):
@@ -48,13 +48,8 @@ class Proposed(nn.Module):
         for weight, bias in zip(self.weights, self.biases, strict=True):
             h = torch.baddbmm(bias, h, weight).relu()
         values = self.base[:, min(step, self.steps - 1)].unsqueeze(1) * torch.baddbmm(self.last_bias, h, self.last)
-        alpha, beta = (self._by_weight(part) for part in values.flatten(0, 1).chunk(2, 1))
+        alpha, beta = (by_weight(part, self.layers) for part in values.flatten(0, 1).chunk(2, 1))
         return beta * params - alpha * grads, None
-
-    def _by_weight(self, of_layers: Tensor) -> Tensor:
-        """[B, L] -> [B, P]."""
-        columns = zip(of_layers.split(1, 1), self.layers, strict=True)
-        return torch.cat([column.expand(-1, where.stop - where.start) for column, where in columns], 1)
 
 
 class ALFA(MAML):

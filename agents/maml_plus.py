@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from agents.base import AgentConfig
 from agents.engine.inner_loop import Step, UpdateRule, Watch
 from agents.gradient_based import INNER_CLIP, TASK_CLIP, GradientBased, GradientBasedConfig, published_clip
-from agents.networks import Network, replaced, unpack
+from agents.networks import Network, by_weight, replaced, unpack
 from agents.neural import Adapted
 from fewshot_env.episode import Split, TaskSpec
 from fewshot_env.errors import FewShotError
@@ -103,8 +103,7 @@ class StepByStep(nn.Module):
         """New weights from weights and gradients [B, P]; steps beyond those of training take the last one's values."""
         step = min(step, self.steps - 1)
         per_run = len(params) // len(self.rates)
-        columns = zip(self.rates[:, step].split(1, 1), self.layers, strict=True)
-        rates = torch.cat([rate.expand(-1, where.stop - where.start) for rate, where in columns], 1)
+        rates = by_weight(self.rates[:, step], self.layers)
         new = params - rates.repeat_interleave(per_run, 0) * grads
         if self.affine is None:
             return new, None

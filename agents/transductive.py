@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from agents.base import AgentConfig, BoundedInt
-from agents.neural import Adapted, NeuralAgent, NeuralConfig
+from agents.neural import Adapted, NeuralConfig
 from agents.pretraining import Pretrained, PretrainedConfig
 from agents.protonet import class_means
 from fewshot_env.episode import Split, TaskSpec
@@ -62,7 +62,7 @@ class TransductiveFinetuning(Pretrained):
     @property
     def at_once(self) -> int | None:
         """As configured, else all tasks or one: all weights adapt, so that the network's passes are the work."""
-        return NeuralAgent.at_once.fget(self)  # type: ignore[attr-defined, no-any-return]
+        return super(Pretrained, self).at_once
 
     def adapt_to(self, support: Split) -> Begun:
         """The pre-trained body below a head of class means; equal scores where S = 0."""

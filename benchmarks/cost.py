@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agents.engine.stack import Stack
-from fewshot_env.rng import task_seeds
 from fewshot_env.vector import FewShotVectorEnv
 from runners.config.machine import device_name, tune
 from runners.config.settings import section
@@ -52,9 +51,7 @@ def rates(agent: str, workload: str, settings: dict[str, Any], runs: int, at_lea
     stack.agent.train()
 
     def step() -> None:
-        before = taken[0] * batch
-        task = ahead.task(before)
-        seeds = [] if task else [task_seeds(run, "train", before, batch) for run in range(runs)]
+        seeds, task = ahead.coming(taken[0] * batch)
         outer_step(stack, train, seeds, ahead=task)
         taken[0] += 1
 

@@ -35,7 +35,7 @@ from fewshot_env.vector import FewShotVectorEnv
 from runners.config.machine import tune
 from runners.distributed.process_group import SINGLE_PROCESS
 from runners.training.ahead import Ahead
-from runners.training.step import outer_step, sampled_seeds
+from runners.training.step import outer_step
 
 jax.config.update("jax_enable_x64", True)  # for the first comparison; what is timed is float32
 
@@ -214,9 +214,7 @@ def our_round(w: Workload, native: bool) -> Callable[[], None]:
     def run() -> None:
         with nullcontext() if native else kernels.off():
             for _ in range(w.steps):
-                task = ahead.task(seen[0])
-                runs = [] if task else range(w.seeds)
-                seeds = [sampled_seeds(run, seen[0], w.meta_batch, SINGLE_PROCESS) for run in runs]
+                seeds, task = ahead.coming(seen[0])
                 outer_step(stack, env, seeds, SINGLE_PROCESS, task)
                 seen[0] += w.meta_batch
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from agents.networks.conv4 import Conv4Body, conv4_size
 from agents.networks.features import Encoder, FeatureBody
-from agents.networks.flat import Shapes, matrices, replaced, size_of, unpack
+from agents.networks.flat import Shapes, by_weight, matrices, replaced, size_of, unpack
 from agents.networks.heads import CosineHead, Head, LinearHead, NearestMeanHead
 from agents.networks.inputs import prepared
 from agents.networks.library import timm_network, torchvision_network, without_classifier
@@ -23,8 +23,8 @@ from fewshot_env.errors import FewShotError, said, suggest
 
 __all__ = [
     "Body", "Conv4Body", "CosineHead", "Encoder", "FeatureBody", "Head", "LinearHead", "MLPBody", "ModuleBody",
-    "NearestMeanHead", "Network", "Shapes", "conv4_size", "is_custom", "make_body", "matrices", "replaced", "size_of",
-    "unpack",
+    "NearestMeanHead", "Network", "Shapes", "by_weight", "conv4_size", "is_custom", "make_body", "matrices", "replaced",
+    "size_of", "unpack",
 ]  # fmt: skip
 
 NETWORKS = ("auto", "mlp", "conv4", "resnet12", "resnet18")

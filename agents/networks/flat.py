@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -36,6 +36,12 @@ def replaced(params: Tensor, shapes: Shapes, new: Mapping[str, Tensor]) -> Tenso
     """Flat weights [B, P] with some named tensors [B, *shape] in the place of their own."""
     parts = params.split([math.prod(s) for s in shapes.values()], dim=-1)
     return torch.cat([new[n].flatten(1) if n in new else p for n, p in zip(shapes, parts, strict=True)], -1)
+
+
+def by_weight(of_layers: Tensor, layers: Iterable[slice]) -> Tensor:
+    """A number for each layer [B, L] as one for each weight [B, P], where the layers lie one after the other."""
+    columns = zip(of_layers.split(1, 1), layers, strict=True)
+    return torch.cat([column.expand(-1, where.stop - where.start) for column, where in columns], 1)
 
 
 def unpack(params: Tensor, shapes: Shapes) -> dict[str, Tensor]:

@@ -35,6 +35,15 @@ class Ahead:
         self._fits = agent.at_once is None and not varies(sampler) and len(group.share(self.batch)) > 0
         self._first, self._tasks = 0, list[Episode]()
 
+    def seeds(self, before: int) -> list[list[int]]:
+        """Of each run, the task seeds of the outer step after `before` tasks."""
+        return [sampled_seeds(run, before, self.batch, self.group) for run in self.run_seeds]
+
+    def coming(self, before: int) -> tuple[list[list[int]], Episode | None]:
+        """What `outer_step` takes for the step after `before` tasks: no seeds and its tasks, or seeds and None."""
+        task = self.task(before)
+        return ([] if task else self.seeds(before)), task
+
     def task(self, before: int) -> Episode | None:
         """The tasks [runs * B, ...] of the outer step after `before` tasks, ordered by run.
 
@@ -54,7 +63,6 @@ class Ahead:
         size = (sampler.support_size + sampler.query_size) * (math.prod(spec.in_shape) + spec.n_outputs)
         steps = max(1, min(TASKS // per_step, NUMBERS // (per_step * size), (self.train_tasks - before) // self.batch))
         starts = [before + step * self.batch for step in range(steps)]
-        of_steps = [sampled_seeds(run, start, self.batch, self.group) for start in starts for run in self.run_seeds]
-        whole = sampler.sample([seed for seeds in of_steps for seed in seeds])
+        whole = sampler.sample([seed for start in starts for seeds in self.seeds(start) for seed in seeds])
         parts = [slice(step * per_step, (step + 1) * per_step) for step in range(steps)]
         self._first, self._tasks = before, [Episode(whole.support[p], whole.query[p]) for p in parts]

@@ -148,9 +148,8 @@ def _measure(case: Case, rank: int, port: int) -> Measurement:
     ahead = Ahead(stack.agent, sampler, [0], group, 10**9)
 
     def step() -> None:
-        before = steps[0] * batch
-        task = ahead.task(before)
-        outer_step(stack, env, [] if task else [sampled_seeds(0, before, batch, group)], group, task)
+        seeds, task = ahead.coming(steps[0] * batch)
+        outer_step(stack, env, seeds, group, task)
         steps[0] += 1
 
     def sample() -> None:

@@ -17,7 +17,7 @@ from runners.console.output import duration, wrapped
 from runners.distributed.process_group import ProcessGroup
 from runners.evaluation.evaluate import evaluate, frozen_seeds
 from runners.training.ahead import Ahead
-from runners.training.step import outer_step, sampled_seeds
+from runners.training.step import outer_step
 
 SECONDS = 3.0
 """How long each of training and evaluation is timed, at least, after a first round that is not."""
@@ -65,13 +65,11 @@ def estimate(plans: Sequence[Plan], processes: int) -> tuple[dict[str, Any], str
 def _outer_steps(stack: Stack, plans: Sequence[Plan], group: ProcessGroup) -> Callable[[int], None]:
     batch, env = stack.agent.config.tasks_per_step, plans[0].make_env("train", 1)
 
-    run_seeds = [p.run.seed for p in plans]
-    ahead = Ahead(stack.agent, env.sampler, run_seeds, group, 10**9)
+    ahead = Ahead(stack.agent, env.sampler, [p.run.seed for p in plans], group, 10**9)
 
     def step(number: int) -> None:
         stack.agent.train()
-        task = ahead.task(number * batch)
-        seeds = [] if task else [sampled_seeds(seed, number * batch, batch, group) for seed in run_seeds]
+        seeds, task = ahead.coming(number * batch)
         outer_step(stack, env, seeds, ahead=task)
 
     return step

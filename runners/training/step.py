@@ -44,8 +44,7 @@ def outer_step(
     if ahead is not None:
         adapted = agent.outer.add_at_once(ahead)
         inner.append((len(ahead.query.x) // stack.runs, list(stack.inspect(adapted))))
-        seeds = [[]]
-    for part in by_shape(env.sampler, seeds[0], agent.at_once or len(seeds[0])):
+    for part in () if ahead is not None else by_shape(env.sampler, seeds[0], agent.at_once or len(seeds[0])):
         part_seeds = [of_run[i] for of_run in seeds for i in part]
         part_env = env.of_size(len(part_seeds))
         obs, _ = part_env.reset(options={"task_seed": part_seeds})

@@ -38,7 +38,7 @@ from runners.storage import checkpoint
 from runners.storage.run_folder import write_json
 from runners.training.ahead import Ahead
 from runners.training.run_state import RunState
-from runners.training.step import outer_step, sampled_seeds
+from runners.training.step import outer_step
 from runners.training.stopwatch import Stopwatch
 
 SAVE_SECONDS = 300.0  # a killed run loses no more than this, however far apart its validations are
@@ -156,18 +156,14 @@ def train(t: Training, stop: Stop) -> None:
 def _take_step(t: Training, batch: int) -> None:
     """One outer step of every run, on this process's share of the tasks."""
     before = t.tasks_seen
-
-    def seeds() -> list[list[int]]:
-        return [sampled_seeds(run.plan.run.seed, before, batch, t.group) for run in t.runs]
-
-    task = t.ahead.task(before)
-    inner, rows = outer_step(t.stack, t.train_env, [] if task else seeds(), t.group, task)
+    seeds, task = t.ahead.coming(before)
+    inner, rows = outer_step(t.stack, t.train_env, seeds, t.group, task)
     for r, run in enumerate(t.runs):
         for tasks, of_runs in inner:
             run.means.add("inner", of_runs[r], tasks)
         run.means.add("train", rows[r])
         if not non_finite.is_finite(rows[r]):
-            _skip(t, r, seeds()[r])
+            _skip(t, r, t.ahead.seeds(before)[r])
     for run in t.runs:
         run.progress.tasks_seen = before + batch
 
